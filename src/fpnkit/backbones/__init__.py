@@ -1,0 +1,6 @@
+"""Bottom-up pathways: anything that turns images into maps C2..C5 of declared strides and channels."""
+
+from .timm import timm
+from .wrap import Backbone, probe_levels, wrap
+
+__all__ = ["Backbone", "probe_levels", "timm", "wrap"]

@@ -1,0 +1,70 @@
+"""The `fpnkit` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from ..errors import CheckpointError, ConfigError, DataError, FpnkitError
+from ..version import __version__
+from . import evaluate, predict, train
+
+OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
+
+VERBS = (predict, train, evaluate)
+
+EPILOG = """\
+examples:
+  fpnkit predict photo.jpg                      find people with the shipped model
+  fpnkit predict holiday/ --out found           a folder of photographs
+  fpnkit train --data train.json --images train --val val.json --val-images val --out run
+  fpnkit evaluate run --data val.json --images val
+
+exit codes: 0 ok, 1 failed, 2 wrong usage, 3 invalid data or weights, 4 partly done
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Returns:
+        The exit code: 0 ok, 1 failed, 2 usage, 3 data or weights invalid, 4 partly done.
+    """
+    parser = argparse.ArgumentParser(
+        prog="fpnkit",
+        description="Feature pyramid networks: detect objects at every scale, on CPUs and GPUs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fpnkit {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in VERBS:
+        verb_parser = verb.add_parser(verbs)
+        verb_parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        verb_parser.set_defaults(run=verb.run)
+    chosen = parser.parse_args(arguments)
+    try:
+        return chosen.run(chosen)
+    except KeyboardInterrupt:
+        return _fail("interrupted", FAILED)
+    except FpnkitError as error:
+        if chosen.debug:
+            traceback.print_exc()
+        return _fail(str(error), _exit_code(error))
+    except Exception as error:
+        if chosen.debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+def _exit_code(error: FpnkitError) -> int:
+    if isinstance(error, ConfigError):
+        return USAGE
+    return BAD_DATA if isinstance(error, DataError | CheckpointError) else FAILED
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"fpnkit: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

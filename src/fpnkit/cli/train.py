@@ -1,0 +1,122 @@
+"""fpnkit train: fit a detector to your own images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EPILOG = """\
+examples:
+  fpnkit train --data train.json --images train/ --val val.json --val-images val/ --out runs/mine
+  fpnkit train ... --classes person dog --model faster_rcnn_lite0_fpn --epochs 20
+  fpnkit train ... --out runs/mine --resume          go on after Ctrl-C, SIGTERM or a crash
+
+The run's folder holds weights/best.safetensors and weights/last.safetensors, metrics.csv, curves.png, config.json
+and TensorBoard events. Use it at once: fpnkit predict photo.jpg --model runs/mine
+"""
+
+
+def add_parser(verbs: Any) -> argparse.ArgumentParser:
+    """Declare the verb and its options."""
+    parser = verbs.add_parser(
+        "train",
+        help="train a detector on COCO-format data",
+        description="Train a detector on your own images (COCO JSON).",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", type=Path, required=True, metavar="JSON", help="training annotations")
+    data.add_argument("--images", type=Path, required=True, metavar="DIR", help="training images")
+    data.add_argument("--val", type=Path, required=True, metavar="JSON", help="validation annotations")
+    data.add_argument("--val-images", type=Path, required=True, metavar="DIR", help="validation images")
+    data.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes (default: all)")
+    data.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    data.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", default="faster_rcnn_r50_fpn", help="name in the zoo (default: %(default)s)")
+    model.add_argument(
+        "--backbone-weights",
+        default="none",
+        metavar="WHAT",
+        help="ImageNet weights: 'timm' downloads them, a .safetensors or .pth file is read, "
+        "'none' starts at random (default: %(default)s)",
+    )
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--epochs", type=int, default=12, help="passes over the data (default: %(default)s)")
+    recipe.add_argument("--batch-size", type=int, default=8, help="images a step (default: %(default)s)")
+    recipe.add_argument("--lr", type=float, default=4e-4, help="peak learning rate (default: %(default)s)")
+    recipe.add_argument(
+        "--backbone-lr-factor", type=float, default=0.3, help="the backbone's share of --lr (default: %(default)s)"
+    )
+    recipe.add_argument("--warmup-steps", type=int, default=200, help="linear warm-up (default: %(default)s)")
+    recipe.add_argument("--crop", type=int, default=512, help="side of the training crop (default: %(default)s)")
+    recipe.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=(0.8, 1.6),
+        metavar=("LOW", "HIGH"),
+        help="scale jitter, relative to fitting the image into the crop (default: 0.8 1.6)",
+    )
+    recipe.add_argument("--evaluate-every", type=int, default=1, help="epochs between evaluations (default: 1)")
+    recipe.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    machine.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="default: %(default)s")
+    machine.add_argument("--workers", type=int, default=1, help="loading processes (default: %(default)s)")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; 0 when finished, 4 when stopped with a checkpoint to resume from."""
+    from ..data.coco import read_coco
+    from ..data.loader import AugmentConfig
+    from ..engine.backbone_weights import read_backbone_weights
+    from ..engine.train import TrainConfig, Trainer
+    from ..errors import ConfigError
+    from .terminal import TrainingScreen, console, warn_of_problems
+
+    config = TrainConfig(
+        model=arguments.model,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        lr=arguments.lr,
+        backbone_lr_factor=arguments.backbone_lr_factor,
+        warmup_steps=arguments.warmup_steps,
+        precision=arguments.precision,
+        workers=arguments.workers,
+        evaluate_every=arguments.evaluate_every,
+        seed=arguments.seed,
+        device=arguments.device,
+        augment=AugmentConfig(crop=arguments.crop, scale=tuple(arguments.scale)),
+    )
+    if not arguments.resume and (arguments.out / "state").exists():
+        raise ConfigError(f"{arguments.out} holds a run already: pass --resume to go on, or another --out")
+    train_data = read_coco(arguments.data, arguments.images, classes=arguments.classes)
+    val_data = read_coco(arguments.val, arguments.val_images, classes=train_data.classes)
+    for dataset in (train_data, val_data):
+        warn_of_problems(dataset)
+    weights = arguments.backbone_weights
+    trainer = Trainer(
+        config,
+        train_data,
+        val_data,
+        arguments.out,
+        pretrained=weights == "timm" and not arguments.resume,
+        backbone_weights=None if weights in ("none", "timm") else read_backbone_weights(Path(weights)),
+    )
+    if arguments.resume:
+        trainer.resume()
+    console.print(
+        f"{config.model} on {trainer.device}: {len(train_data.records)} images, "
+        f"{len(train_data.classes)} classes, {trainer.total_steps} steps"
+    )
+    with TrainingScreen(trainer.total_steps, trainer.step) as screen:
+        finished = trainer.run(screen)
+    if not finished:
+        console.print(f"stopped at step {trainer.step}: the same command with --resume goes on")
+        return 4
+    console.print(f"done: best AP {100 * trainer.best_ap:.1f}, weights and curves in {arguments.out}")
+    return 0

@@ -1,0 +1,122 @@
+"""Decode image files safely."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
+"""Decoders that are allowed; the content decides, not the file's name."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""What counts as an image when a folder is searched."""
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused before they are decoded: a small file can hold a huge image."""
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode a file to RGB, upright by its EXIF orientation.
+
+    Args:
+        path: JPEG, PNG, WebP, BMP or TIFF.
+    Returns:
+        An RGB image, fully decoded.
+    Raises:
+        DataError: missing, empty, truncated, another format, or more than `MAX_PIXELS`; the text names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such image file" if not path.exists() else f"{path}: not a file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                _require_pixels(path, image.size)
+                return to_rgb(image)
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels, refused as a decompression bomb") from None
+    except PermissionError:
+        raise DataError(f"{path}: no permission to read it") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise DataError(f"{path}: damaged image: {error}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Upright by EXIF, transparency on white, 8-bit RGB."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _scale_to_bytes(image)
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image | np.ndarray | Tensor) -> Tensor:
+    """A picture as a (3, H, W) uint8 tensor.
+
+    Args:
+        image: a PIL image; an array (H, W, 3) or (H, W) uint8; or a tensor (3, H, W) uint8.
+    Raises:
+        DataError: another shape or type.
+    """
+    if isinstance(image, Image.Image):
+        image = np.array(to_rgb(image))
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = np.repeat(image[:, :, None], 3, axis=2)
+        image = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if image.ndim == 3 else image
+    shape, dtype = tuple(getattr(image, "shape", ())), getattr(image, "dtype", type(image).__name__)
+    if not isinstance(image, Tensor) or image.ndim != 3 or shape[0] != 3 or image.dtype != torch.uint8:
+        raise DataError(
+            f"expected an image as uint8 array (H, W, 3), uint8 tensor (3, H, W) or PIL image, got {shape} {dtype}"
+        )
+    if 0 in shape:
+        raise DataError(f"expected an image of at least 1 x 1 pixels, got shape {shape}")
+    return image
+
+
+def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
+    """Files as given, folders as the images below them, in order of name.
+
+    Raises:
+        DataError: a path that does not exist, or a folder without images.
+    """
+    for path in map(Path, paths):
+        if not path.is_dir():
+            if not path.exists():
+                raise DataError(f"{path}: no such file or folder")
+            yield path
+            continue
+        found = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
+        if not found:
+            raise DataError(f"{path}: the folder holds no images ({', '.join(sorted(SUFFIXES))})")
+        yield from found
+
+
+def _require_pixels(path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {width} x {height} is more than {MAX_PIXELS:,} pixels, refused as a decompression bomb"
+        )
+
+
+def _scale_to_bytes(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float32)
+    top = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1e-6)
+    return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))

@@ -1,0 +1,185 @@
+"""Batches of images and targets, in an order that depends on the seed alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from ..errors import DataError
+from ..structures import ImageBatch, Targets
+from .coco import CocoDataset, Record
+from .images import read_image, to_tensor
+from .preprocess import Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What training does to its images.
+
+    Attributes:
+        flip: chance of a horizontal flip.
+        scale: smallest and largest factor on the size at which the image fits into the crop.
+        crop: side in pixels of the square that each image is cropped or padded to.
+        min_visible: objects cropped to less than this share of their area are dropped.
+    """
+
+    flip: float = 0.5
+    scale: tuple[float, float] = (0.8, 1.6)
+    crop: int = 512
+    min_visible: float = 0.25
+
+
+class Augment:
+    """Flip, scale jitter and crop by torchvision.transforms.v2."""
+
+    def __init__(self, config: AugmentConfig, *, fill: Sequence[int]) -> None:
+        size = (config.crop, config.crop)
+        self.min_visible = config.min_visible
+        self.resize = v2.Compose(
+            [v2.RandomHorizontalFlip(config.flip), v2.ScaleJitter(size, config.scale, antialias=True)]
+        )
+        self.crop = v2.RandomCrop(size, pad_if_needed=True, fill=list(fill))
+
+    def __call__(self, image: Tensor, record: Record) -> tuple[Tensor, Tensor, Tensor]:
+        """(3, H, W) uint8 and its record -> image, boxes (M, 4), index (M,) of the objects that are left."""
+        boxes = torch.tensor(record.boxes_xyxy, dtype=torch.float32).reshape(-1, 4)
+        wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:])  # type: ignore[call-arg]
+        image, before = self.resize(tv_tensors.Image(image), wrapped)
+        areas = _areas(before)
+        image, after = self.crop(image, before)
+        after = v2.functional.clamp_bounding_boxes(after)
+        left = torch.where((_areas(after) >= self.min_visible * areas) & (_areas(after) >= 1))[0]
+        return image.as_subclass(Tensor), after.as_subclass(Tensor)[left], left
+
+
+class DetectionDataset(Dataset):
+    """Decoded, resized images with their boxes in the new pixels.
+
+    Args:
+        dataset: checked annotations.
+        preprocess: resizing when there is no augmentation.
+        augment: for training.
+        seed: with the epoch and index, the only source of chance.
+    """
+
+    def __init__(
+        self, dataset: CocoDataset, preprocess: Preprocess, *, augment: Augment | None = None, seed: int = 0
+    ) -> None:
+        self.dataset = dataset
+        self.preprocess = preprocess
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        """`key` is (epoch, index), so that a worker's random state is the same wherever the image is loaded."""
+        epoch, index = key
+        record = self.dataset.records[index]
+        image = to_tensor(read_image(record.path))
+        _require_size(image, record)
+        labels, crowd = torch.tensor(record.labels, dtype=torch.int64), torch.tensor(record.crowd, dtype=torch.bool)
+        if self.augment:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(hash((self.seed, epoch, index)) & 0xFFFFFFFF)
+                resized, boxes, left = self.augment(image, record)
+            labels, crowd = labels[left], crowd[left]
+        else:
+            resized = self.preprocess.resize(image)
+            scale = torch.tensor([resized.shape[2] / image.shape[2], resized.shape[1] / image.shape[1]]).repeat(2)
+            boxes = torch.tensor(record.boxes_xyxy, dtype=torch.float32).reshape(-1, 4) * scale
+        original = (image.shape[1], image.shape[2])
+        return {
+            "image": resized,
+            "original": original,
+            "boxes": boxes,
+            "labels": labels,
+            "crowd": crowd,
+            "index": index,
+        }
+
+    def collate(self, samples: Sequence[dict]) -> tuple[ImageBatch, Targets, list[Record]]:
+        """Samples -> batch, padded targets, their records."""
+        batch = self.preprocess.batch([each["image"] for each in samples], [each["original"] for each in samples])
+        records = [self.dataset.records[each["index"]] for each in samples]
+        return batch, pad_targets(samples), records
+
+
+def pad_targets(samples: Sequence[dict]) -> Targets:
+    """Stack boxes, labels and crowd flags of several images, padded to the most objects."""
+    most = max(len(each["labels"]) for each in samples)
+    boxes, labels = torch.zeros(len(samples), most, 4), torch.zeros(len(samples), most, dtype=torch.int64)
+    valid = torch.zeros(len(samples), most, dtype=torch.bool)
+    crowd = torch.zeros(len(samples), most, dtype=torch.bool)
+    for row, each in enumerate(samples):
+        count = len(each["labels"])
+        boxes[row, :count], labels[row, :count] = each["boxes"], each["labels"]
+        valid[row, :count], crowd[row, :count] = True, each["crowd"]
+    return Targets(boxes, labels, valid, crowd)
+
+
+class EpochSampler(Sampler):
+    """Yields (epoch, index) in an order drawn from the seed and epoch; can start in the middle of an epoch."""
+
+    def __init__(self, length: int, *, seed: int, shuffle: bool) -> None:
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self.length - self.start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = list(range(self.length))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(self.length, generator=generator).tolist()
+        for index in order[self.start :]:
+            yield self.epoch, index
+
+
+def make_loader(
+    dataset: DetectionDataset, *, batch_size: int, workers: int, shuffle: bool
+) -> tuple[DataLoader, EpochSampler]:
+    """A loader and the sampler that steers its epoch."""
+    sampler = EpochSampler(len(dataset), seed=dataset.seed, shuffle=shuffle)
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=dataset.collate,
+        worker_init_fn=_leave_signals_to_parent,
+        drop_last=shuffle and len(dataset) > batch_size,
+    )
+    return loader, sampler
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the parent stops in order, and its workers with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _areas(boxes_xyxy: Tensor) -> Tensor:
+    sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clamp(min=0).as_subclass(Tensor)
+    return sides[:, 0] * sides[:, 1]
+
+
+def _require_size(image: Tensor, record: Record) -> None:
+    height, width = image.shape[1:]
+    if (width, height) != (record.width, record.height):
+        raise DataError(
+            f"{record.path}: the image is {width} x {height} pixels, its annotation says "
+            f"{record.width} x {record.height}"
+        )

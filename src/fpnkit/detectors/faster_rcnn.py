@@ -1,0 +1,115 @@
+"""Faster R-CNN on a feature pyramid, arXiv:1612.03144, sections 4 and 5."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import Backbone
+from ..errors import ConfigError
+from ..heads import FastRCNNHead, RPNHead
+from ..structures import Detections, Features, ImageBatch, Proposals, Targets
+
+
+class FasterRCNN(nn.Module):
+    """Backbone, pyramid, RPN and RoI head, trained jointly.
+
+    Args:
+        backbone: gives C2..C5.
+        pyramid: takes `backbone.levels`, gives P2..P6.
+        rpn: proposes boxes from all pyramid levels.
+        roi: classifies and refines them.
+    Raises:
+        ConfigError: a part was built for other levels than it gets.
+    """
+
+    def __init__(self, *, backbone: Backbone, pyramid: nn.Module, rpn: RPNHead, roi: FastRCNNHead) -> None:
+        super().__init__()
+        if tuple(pyramid.in_levels) != backbone.levels:
+            raise ConfigError(
+                f"the pyramid expects {_describe(pyramid.in_levels)}, the backbone gives "
+                f"{_describe(backbone.levels)}: build the pyramid from backbone.levels"
+            )
+        for part in (rpn, roi):
+            strangers = [level for level in part.levels if level not in pyramid.levels]
+            if strangers:
+                raise ConfigError(
+                    f"{type(part).__name__} reads {_describe(strangers)}, the pyramid gives "
+                    f"{_describe(pyramid.levels)}: build the head from pyramid.levels"
+                )
+        self.backbone = backbone
+        self.pyramid = pyramid
+        self.rpn = rpn
+        self.roi = roi
+
+    @property
+    def num_classes(self) -> int:
+        """Classes, without background."""
+        return self.roi.num_classes
+
+    def features(self, images: Tensor) -> Features:
+        """(N, 3, H, W) -> the pyramid, level name -> map."""
+        return self.pyramid(self.backbone(images))
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The whole detector as one graph of fixed output size, for compilers and exporters.
+
+        Args:
+            images: (N, 3, H, W) normalised and padded; any N, H, W.
+            sizes: (N, 2) float height and width inside the padding.
+        Returns:
+            boxes_xyxy (N, D, 4), scores (N, D), labels (N, D), levels (N, D), valid (N, D), in the pixels of `images`.
+        """
+        features = self.features(images)
+        proposals = self._propose(features, images, sizes)
+        found = self.roi.detect(features, proposals, sizes)
+        return found.boxes_xyxy, found.scores, found.labels, found.levels, found.valid
+
+    @torch.inference_mode()
+    def detect(self, batch: ImageBatch) -> list[Detections]:
+        """The objects of each image, best first, in the pixels of the batch."""
+        return [found for _, found in self.detect_and_propose(batch, proposals=self.rpn.config.proposals)]
+
+    @torch.inference_mode()
+    def detect_and_propose(self, batch: ImageBatch, *, proposals: int = 1000) -> list[tuple[Proposals, Detections]]:
+        """What RPN and detector find from one pass, to measure both.
+
+        Args:
+            batch: images.
+            proposals: how many the RPN returns; the RoI head sees the best `rpn.config.proposals` of them.
+        Returns:
+            For each image its proposals and detections, best first, in the pixels of the batch.
+        Raises:
+            ConfigError: the detector is in training mode.
+        """
+        if self.training:
+            raise ConfigError("expected the detector in inference mode: call detector.eval() first")
+        features = self.features(batch.images)
+        made = self._propose(features, batch.images, batch.sizes, count=proposals)
+        used = self.rpn.config.proposals
+        seen = Proposals(made.boxes_xyxy[:, :used], made.scores[:, :used], made.valid[:, :used])
+        found = self.roi.detect(features, seen, batch.sizes)
+        return [(made[i][made.valid[i]], found[i].unpadded()) for i in range(len(batch))]
+
+    def losses(self, batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
+        """The four losses of joint training: `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`."""
+        features = self.features(batch.images)
+        logits, deltas = self.rpn(features)
+        anchors = self.rpn.anchors(features, _size(batch.images))
+        proposals = self.rpn.propose(logits, deltas, anchors, batch.sizes)
+        return {
+            **self.rpn.losses(logits, deltas, anchors, targets),
+            **self.roi.losses(features, proposals, targets),
+        }
+
+    def _propose(self, features: Features, images: Tensor, sizes: Tensor, *, count: int | None = None) -> Proposals:
+        logits, deltas = self.rpn(features)
+        return self.rpn.propose(logits, deltas, self.rpn.anchors(features, _size(images)), sizes, count=count)
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
+
+
+def _describe(levels) -> str:
+    return ", ".join(f"{level.name} (stride {level.stride}, {level.channels} channels)" for level in levels)

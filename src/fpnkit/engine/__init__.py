@@ -1,0 +1,1 @@
+"""Doing things with detectors: predict, evaluate, train, and keep what was learnt."""

@@ -1,0 +1,191 @@
+"""Weights and training states on disk: written whole or not at all, read without running anything.
+
+Weights are safetensors files whose header says what model they are of. Training states are torch files read
+with `weights_only=True`, which builds tensors and plain containers and executes no pickled code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..data.preprocess import PreprocessConfig
+from ..detectors import FasterRCNN
+from ..errors import CheckpointError, ConfigError
+from ..version import __version__
+from ..zoo import build
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a weights file says about itself.
+
+    Attributes:
+        model: name in the zoo.
+        classes: names, by label.
+        preprocess: how its images are prepared.
+    """
+
+    model: str
+    classes: tuple[str, ...]
+    preprocess: PreprocessConfig
+
+
+@contextlib.contextmanager
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """Write to a temporary file beside `path`, then put it in place: a reader sees the old or the new one, whole.
+
+    Raises:
+        CheckpointError: it cannot be written, a full disk for one; the file that was there stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: could not be written: {error}; what was there before is unharmed") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_weights(path: str | Path, detector: FasterRCNN, card: ModelCard, *, half: bool = False) -> None:
+    """Save a detector with its card as safetensors.
+
+    Args:
+        path: the file, replaced whole.
+        detector: its parameters and buffers.
+        card: what `load_weights` needs to build it again.
+        half: store floating tensors as float16, half the size, for shipping.
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    state = {name: _stored(value, half) for name, value in detector.state_dict().items()}
+    content = {"format": FORMAT, "fpnkit": __version__, **dataclasses.asdict(card)}
+    with replaced_whole(Path(path)) as temporary:
+        save_file(state, temporary, metadata={"fpnkit": json.dumps(content)})
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """What model a weights file holds, without its tensors.
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by fpnkit.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("fpnkit")
+    if text is None:
+        raise CheckpointError(f"{path}: a safetensors file, but not one of fpnkit: it names no model")
+    try:
+        content = json.loads(text)
+        preprocess = content["preprocess"]
+        preprocess.update(mean=tuple(preprocess["mean"]), std=tuple(preprocess["std"]))
+        if content["format"] != FORMAT:
+            raise CheckpointError(f"{path}: written in format {content['format']}, this fpnkit reads {FORMAT}")
+        return ModelCard(
+            model=str(content["model"]),
+            classes=tuple(map(str, content["classes"])),
+            preprocess=PreprocessConfig(**preprocess),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None
+
+
+def load_weights(path: str | Path) -> tuple[FasterRCNN, ModelCard]:
+    """Build the detector that a weights file describes, in inference mode.
+
+    Raises:
+        CheckpointError: missing, damaged, of another model, or with values that are not finite.
+    """
+    path = Path(path)
+    card = read_card(path)
+    try:
+        detector = build(card.model, len(card.classes))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    with _opened(path) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    fill(detector, state, path)
+    return detector.eval(), card
+
+
+def fill(detector: FasterRCNN, state: dict[str, Tensor], path: Path) -> None:
+    """Put a state dict into a detector, or say in one line why it does not fit.
+
+    Raises:
+        CheckpointError: missing, surplus, misshapen or not finite tensors.
+    """
+    own = detector.state_dict()
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or surplus:
+        named = f"it lacks {missing[0]}" if missing else f"it has {surplus[0]} besides"
+        raise CheckpointError(
+            f"{path}: not the weights of this model: {named} ({len(missing)} missing, {len(surplus)} too many)"
+        )
+    for name, value in own.items():
+        if state[name].shape != value.shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, the model expects {tuple(value.shape)}: "
+                "another model or another number of classes"
+            )
+        if state[name].is_floating_point() and not torch.isfinite(state[name]).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+    detector.load_state_dict(state)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Save a training state of tensors and plain containers, replaced whole."""
+    with replaced_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Load a training state without executing anything in it.
+
+    Raises:
+        CheckpointError: missing, damaged, or with content that would run code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no training state there: nothing to resume")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: not a training state that can be trusted: {str(error).splitlines()[0]}"
+        ) from None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from None
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if half and value.is_floating_point() else value.clone()

@@ -1,0 +1,172 @@
+"""COCO average precision of detections, average recall of proposals."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.coco import CocoDataset, Record
+from ..data.loader import DetectionDataset, make_loader
+from ..data.preprocess import Preprocess, restore
+from ..detectors import FasterRCNN
+from ..errors import DataError
+from ..structures import Detections, Proposals
+from .device import mixed_precision
+
+METRICS = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR_1",
+    "AR_10",
+    "AR_100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+"""Names of pycocotools' twelve figures, in its order."""
+
+PROPOSALS = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures and what they were computed from.
+
+    Attributes:
+        metrics: the twelve of `METRICS` and `proposals/AR_100`, `proposals/AR_1000`, in 0..1; -1 where nothing of
+            that size exists.
+        detections: COCO results: image_id, category_id, bbox [x, y, width, height], score.
+        precision: (IoU thresholds 0.50..0.95, 101 recall points, classes), -1 where undefined.
+    """
+
+    metrics: dict[str, float]
+    detections: list[dict[str, Any]] = field(repr=False)
+    precision: np.ndarray = field(repr=False)
+
+
+def evaluate(
+    detector: FasterRCNN,
+    dataset: CocoDataset,
+    preprocess: Preprocess,
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "float32",
+    batch_size: int = 1,
+    workers: int = 0,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Evaluation:
+    """Run a detector over a data set and score it as COCO does.
+
+    Args:
+        detector: in any mode; it is put back into it.
+        dataset: ground truth; its classes are the detector's, by label.
+        preprocess: the detector's own.
+        device: where to run.
+        precision: `float32` or `bf16`.
+        batch_size, workers: of loading; the figures change only by padding, in the third digit.
+        on_batch: told the number of images of each finished batch.
+    Raises:
+        DataError: an image cannot be read.
+    """
+    loader, _ = make_loader(DetectionDataset(dataset, preprocess), batch_size=batch_size, workers=workers, shuffle=False)
+    was_training = detector.training
+    detector.to(device).eval()
+    detections: list[dict[str, Any]] = []
+    proposals: list[dict[str, Any]] = []
+    try:
+        for batch, _, records in loader:
+            with mixed_precision(device, precision):
+                found = detector.detect_and_propose(batch.to(device), proposals=PROPOSALS)
+            for index, (record, (proposed, detected)) in enumerate(zip(records, found, strict=True)):
+                detected = restore(detected.to("cpu"), batch, index)
+                proposed = restore(proposed.to("cpu"), batch, index)
+                detections += coco_results(detected, record, dataset)
+                proposals += _proposal_results(proposed, record, dataset)
+            on_batch(len(records))
+    finally:
+        detector.train(was_training)
+    return score(detections, proposals, dataset)
+
+
+def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]], dataset: CocoDataset) -> Evaluation:
+    """COCO figures of results that are already there; `proposals` may be empty.
+
+    Raises:
+        DataError: the data set holds no object to find.
+    """
+    if not any(record.labels for record in dataset.records):
+        raise DataError(f"{dataset.annotations_path}: no object of {', '.join(dataset.classes)} to evaluate on")
+    judged = _judge(detections, dataset, per_class=True, most=(1, 10, 100))
+    metrics = dict.fromkeys(METRICS, 0.0)
+    precision = -np.ones((10, 101, len(dataset.classes)))
+    if judged is not None:
+        metrics = dict(zip(METRICS, map(float, judged.stats), strict=True))
+        precision = judged.eval["precision"][:, :, :, 0, -1]
+    if proposals:
+        recall = _judge(proposals, dataset, per_class=False, most=(100, 1000, 1000)).eval["recall"]
+        for place, most in enumerate((100, 1000)):
+            metrics[f"proposals/AR_{most}"] = _mean(recall[:, :, 0, place])
+    return Evaluation(metrics, detections, precision)
+
+
+def coco_results(found: Detections, record: Record, dataset: CocoDataset) -> list[dict[str, Any]]:
+    """Detections of one image, in original pixels, as COCO results."""
+    return [
+        {
+            "image_id": record.image_id,
+            "category_id": dataset.category_ids[label],
+            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            "score": value,
+        }
+        for box, label, value in zip(
+            found.boxes_xyxy.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
+        )
+    ]
+
+
+def _proposal_results(found: Proposals, record: Record, dataset: CocoDataset) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": record.image_id,
+            "category_id": dataset.category_ids[0],
+            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            "score": value,
+        }
+        for box, value in zip(found.boxes_xyxy.tolist(), found.scores.tolist(), strict=True)
+    ]
+
+
+def _judge(results: list[dict[str, Any]], dataset: CocoDataset, *, per_class: bool, most: tuple[int, int, int]) -> Any:
+    """pycocotools' evaluation of results against the annotation file; None without results."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    if not results:
+        return None
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(dataset.annotations_path))
+        judged = COCOeval(truth, truth.loadRes(results), "bbox")
+        judged.params.imgIds = sorted(record.image_id for record in dataset.records)
+        judged.params.catIds = list(dataset.category_ids)
+        judged.params.useCats = int(per_class)
+        judged.params.maxDets = list(most)
+        judged.evaluate()
+        judged.accumulate()
+        if per_class:
+            judged.summarize()
+    return judged
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0

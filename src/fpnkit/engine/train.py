@@ -1,0 +1,288 @@
+"""Joint training of a detector, with checkpoints that a stop or a crash leaves whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..backbones.timm import load_imagenet_weights
+from ..data.coco import CocoDataset, Record
+from ..data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader
+from ..data.preprocess import Preprocess
+from ..detectors import FasterRCNN
+from ..errors import CheckpointError, ConfigError, FpnkitError
+from ..structures import ImageBatch, Targets
+from ..zoo import build, default_preprocess
+from .checkpoint import ModelCard, fill, load_state, save_state, save_weights
+from .device import PRECISIONS, choose_device, keep_depthwise_in_float32, mixed_precision
+from .evaluate import evaluate
+from .run_folder import RunFolder
+
+CHECKPOINT_SECONDS = 300
+"""Between epochs, a training state is saved at least this often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The recipe.
+
+    Attributes:
+        model: name in the zoo.
+        epochs: passes over the data.
+        batch_size: images a step.
+        lr: peak learning rate of AdamW.
+        backbone_lr_factor: the backbone's share of it, which keeps what ImageNet taught.
+        weight_decay: of weights; biases and norms have none.
+        warmup_steps: linear rise to `lr`, before the cosine to zero.
+        clip_norm: largest norm of the gradient.
+        precision: `bf16` mixed precision or `float32`.
+        workers: loading processes.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        seed: of weights, order, augmentation and sampling.
+        device: `auto`, `cpu`, `cuda`.
+        augment: see `AugmentConfig`.
+    """
+
+    model: str = "faster_rcnn_r50_fpn"
+    epochs: int = 12
+    batch_size: int = 8
+    lr: float = 4e-4
+    backbone_lr_factor: float = 0.3
+    weight_decay: float = 0.02
+    warmup_steps: int = 200
+    clip_norm: float = 5.0
+    precision: str = "bf16"
+    workers: int = 1
+    evaluate_every: int = 1
+    seed: int = 0
+    device: str = "auto"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr must be above 0, got {self.lr}")
+        if self.workers < 0 or self.warmup_steps < 0:
+            raise ConfigError("workers and warmup_steps must be 0 or more")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+
+class Watcher(Protocol):
+    """Who wants to know how training goes: the terminal, for one."""
+
+    def on_step(self, step: int, total: int, losses: dict[str, float]) -> None: ...
+    def on_evaluation(self, epoch: int, metrics: dict[str, float]) -> None: ...
+    def on_evaluated_images(self, done: int, total: int) -> None: ...
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Args:
+        config: the recipe.
+        train_data, val_data: checked data sets of the same classes.
+        out: the run's folder.
+        pretrained: let timm download ImageNet weights for the backbone.
+        backbone_weights: a classifier's state dict for the backbone instead.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        train_data: CocoDataset,
+        val_data: CocoDataset,
+        out: Path,
+        *,
+        pretrained: bool = False,
+        backbone_weights: dict[str, Tensor] | None = None,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.device = choose_device(config.device)
+        self.val_data = val_data
+        self.preprocess = Preprocess(default_preprocess(config.model))
+        self.card = ModelCard(
+            model=config.model, classes=train_data.classes, preprocess=self.preprocess.config
+        )
+        self.detector = build(config.model, len(train_data.classes), pretrained=pretrained)
+        if backbone_weights is not None:
+            load_imagenet_weights(self.detector.backbone, backbone_weights)
+        self.detector.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cpu" and config.precision == "bf16":
+            keep_depthwise_in_float32(self.detector)
+        self.loader, self.sampler = self._loader(train_data)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.detector, config), lr=config.lr)
+        self.folder = RunFolder(out, dataclasses.asdict(config), train_data.classes)
+        self.step, self.best_ap = 0, -1.0
+        self._stop: signal.Signals | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one epoch."""
+        records, size = len(self.loader.dataset), self.config.batch_size  # type: ignore[arg-type]
+        return max(1, records // size)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps_per_epoch * self.config.epochs
+
+    def run(self, watcher: Watcher) -> bool:
+        """Train to the end, or until SIGINT or SIGTERM.
+
+        Returns:
+            True when finished; False when stopped, with a checkpoint left to resume from.
+        Raises:
+            FpnkitError: the loss is not finite; the step and its images are named.
+        """
+        previous = {each: signal.signal(each, self._ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self.step < self.total_steps and self._stop is None:
+                self._epoch(watcher)
+        finally:
+            for each, handler in previous.items():
+                signal.signal(each, handler)
+        return self._stop is None
+
+    def resume(self) -> None:
+        """Go on from the folder's last checkpoint.
+
+        Raises:
+            CheckpointError: there is none, it is damaged, or of another model or recipe.
+        """
+        path = self.folder.state
+        state = load_state(path)
+        if state.get("recipe") != self._recipe():
+            raise CheckpointError(f"{path}: made with another recipe or other classes: resume with the same arguments")
+        fill(self.detector, state["detector"], path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best_ap = state["step"], state["best_ap"]
+        torch.set_rng_state(state["random"])
+        self.folder.forget_after(self.step)
+
+    def _loader(self, data: CocoDataset) -> tuple[DataLoader, EpochSampler]:
+        fill_colour = [round(255 * mean) for mean in self.card.preprocess.mean]
+        augment = Augment(self.config.augment, fill=fill_colour)
+        dataset = DetectionDataset(data, self.preprocess, augment=augment, seed=self.config.seed)
+        return make_loader(dataset, batch_size=self.config.batch_size, workers=self.config.workers, shuffle=True)
+
+    def _epoch(self, watcher: Watcher) -> None:
+        epoch = self.step // self.steps_per_epoch
+        self.sampler.epoch = epoch
+        self.sampler.start = (self.step % self.steps_per_epoch) * self.config.batch_size
+        self.detector.train()
+        saved = time.monotonic()
+        for batch, targets, records in self.loader:
+            losses = self._train_step(batch, targets, records)
+            self.step += 1
+            self.folder.add_losses(self.step, losses, self._learning_rate())
+            watcher.on_step(self.step, self.total_steps, losses)
+            if self._stop is not None or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save()
+                saved = time.monotonic()
+            if self._stop is not None:
+                return
+        epoch += 1
+        if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
+            self._evaluate(epoch, watcher)
+        self._save()
+
+    def _train_step(self, batch: ImageBatch, targets: Targets, records: list[Record]) -> dict[str, float]:
+        batch, targets = batch.to(self.device), targets.to(self.device)
+        batch = dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
+        rate = self._learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        with mixed_precision(self.device, self.config.precision):
+            losses = self.detector.losses(batch, targets)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            names = ", ".join(str(record.path) for record in records)
+            terms = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
+            raise FpnkitError(f"step {self.step + 1}: the loss is not finite ({terms}) on {names}: lower --lr")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.detector.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        return {"total": float(total.detach()), **{name: float(value.detach()) for name, value in losses.items()}}
+
+    def _learning_rate(self) -> float:
+        warmup = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
+        return self.config.lr * warmup * 0.5 * (1 + math.cos(math.pi * self.step / self.total_steps))
+
+    def _evaluate(self, epoch: int, watcher: Watcher) -> None:
+        total, done = len(self.val_data.records), 0
+
+        def count(images: int) -> None:
+            nonlocal done
+            done += images
+            watcher.on_evaluated_images(done, total)
+
+        result = evaluate(
+            self.detector,
+            self.val_data,
+            self.preprocess,
+            device=self.device,
+            precision=self.config.precision,
+            workers=self.config.workers,
+            on_batch=count,
+        )
+        self.folder.add_metrics(self.step, epoch, result.metrics)
+        watcher.on_evaluation(epoch, result.metrics)
+        if result.metrics["AP"] > self.best_ap:
+            self.best_ap = result.metrics["AP"]
+            save_weights(self.folder.best, self.detector, self.card)
+
+    def _save(self) -> None:
+        save_weights(self.folder.last, self.detector, self.card)
+        state = {
+            "recipe": self._recipe(),
+            "detector": self.detector.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "best_ap": self.best_ap,
+            "random": torch.get_rng_state(),
+        }
+        save_state(self.folder.state, state)
+        self.folder.draw_curves()
+
+    def _recipe(self) -> dict[str, Any]:
+        """What must agree between a checkpoint and the run that resumes it; where it runs may differ."""
+        recipe = dataclasses.asdict(self.config)
+        for free in ("device", "workers", "evaluate_every"):
+            recipe.pop(free)
+        recipe["augment"]["scale"] = list(recipe["augment"]["scale"])
+        return {**recipe, "classes": list(self.card.classes)}
+
+    def _ask_to_stop(self, number: int, frame: object) -> None:
+        if self._stop is not None:
+            raise KeyboardInterrupt
+        self._stop = signal.Signals(number)
+
+
+def parameter_groups(detector: FasterRCNN, config: TrainConfig) -> list[dict[str, Any]]:
+    """Trainable parameters by learning rate and decay: backbone or not, weight or bias."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "factor": config.backbone_lr_factor if in_backbone else 1.0,
+            "weight_decay": config.weight_decay if is_weight else 0.0,
+        }
+        for (in_backbone, is_weight), parameters in groups.items()
+    ]

@@ -1,0 +1,201 @@
+"""Fast R-CNN head on a pyramid, arXiv:1612.03144, section 4.2.
+
+Shapes: N images, K proposals an image, C classes; label C is the background inside this file only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..ops import boxes, codec, losses, matching
+from ..ops.nms import nms_keep, top_k
+from ..ops.roi import level_number, multi_level_roi_align, roi_levels
+from ..structures import Detections, Features, LevelSpec, Proposals, Targets
+from .rpn import wanted_deltas
+
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastRCNNConfig:
+    """Numbers of the RoI head; the defaults are the paper's.
+
+    Attributes:
+        hidden: width of the two fully connected layers.
+        pooled: cells of the pooled map, 7 x 7.
+        sampling_ratio: RoIAlign samples a cell side.
+        aligned: RoIAlign with the half-pixel shift; torchvision's detectors go without.
+        positive_iou: proposals at or above are objects, below are background.
+        samples: RoIs an image in the loss.
+        positive_fraction: largest share of positives among them.
+        smooth_l1_beta: where the box loss turns linear.
+        min_score: weaker detections are dropped.
+        min_side: smaller detections, in pixels, are dropped.
+        nms_iou: NMS threshold, class by class.
+        candidates: best (RoI, class) pairs that enter NMS.
+        detections: kept an image.
+    """
+
+    hidden: int = 1024
+    pooled: int = 7
+    sampling_ratio: int = 2
+    aligned: bool = True
+    positive_iou: float = 0.5
+    samples: int = 512
+    positive_fraction: float = 0.25
+    smooth_l1_beta: float = 1 / 9
+    min_score: float = 0.05
+    min_side: float = 1e-2
+    nms_iou: float = 0.5
+    candidates: int = 1000
+    detections: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.pooled, self.samples, self.candidates, self.detections) < 1:
+            raise ConfigError("Fast R-CNN head expects hidden, pooled, samples, candidates and detections of 1 or more")
+
+
+class FastRCNNHead(nn.Module):
+    """Classes and refined boxes of RoIs, each pooled from the level of eq. 1.
+
+    Args:
+        levels: the pyramid's specs; those that `extra` subsampling made (P6) are for the RPN alone.
+        num_classes: C, without background.
+        roi_levels: how many of `levels`, from the finest, RoIs are pooled from: P2..P5.
+        config: numbers; see `FastRCNNConfig`.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[LevelSpec],
+        num_classes: int,
+        *,
+        roi_levels: int = 4,
+        config: FastRCNNConfig | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ConfigError(f"Fast R-CNN head expects at least 1 class, got {num_classes}")
+        self.levels = tuple(levels)[:roi_levels]
+        self.num_classes = num_classes
+        self.config = config or FastRCNNConfig()
+        hidden = self.config.hidden
+        self.fc1 = nn.Linear(self.levels[0].channels * self.config.pooled**2, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.scores = nn.Linear(hidden, num_classes + 1)
+        self.deltas = nn.Linear(hidden, 4 * num_classes)
+        for layer in (self.fc1, self.fc2):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+        nn.init.normal_(self.scores.weight, std=0.01)
+        nn.init.normal_(self.deltas.weight, std=0.001)
+        for layer in (self.fc1, self.fc2, self.scores, self.deltas):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Features, rois_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict for RoIs.
+
+        Args:
+            features: the pyramid.
+            rois_xyxy: (N, K, 4) input pixels.
+        Returns:
+            class logits (N, K, C + 1), deltas (N, K, C, 4), level k of eq. 1 (N, K) int64.
+        """
+        images, count = rois_xyxy.shape[:2]
+        levels = self.assign_levels(rois_xyxy)
+        image_index = torch.arange(images, device=rois_xyxy.device, dtype=rois_xyxy.dtype)
+        rois = torch.cat([image_index[:, None, None].expand(images, count, 1), rois_xyxy], dim=2).flatten(0, 1)
+        pooled = multi_level_roi_align(
+            [features[level.name].float() for level in self.levels],
+            [level.stride for level in self.levels],
+            rois,
+            (levels - self._lowest).flatten(),
+            self.config.pooled,
+            self.config.sampling_ratio,
+            self.config.aligned,
+        )
+        hidden = torch.relu(self.fc2(torch.relu(self.fc1(pooled.flatten(1)))))
+        logits = self.scores(hidden).float().reshape(images, count, self.num_classes + 1)
+        deltas = self.deltas(hidden).float().reshape(images, count, self.num_classes, 4)
+        return logits, deltas, levels
+
+    def assign_levels(self, rois_xyxy: Tensor) -> Tensor:
+        """Level k of each RoI by eq. 1: (..., 4) -> (...) int64 within this head's levels."""
+        return roi_levels(rois_xyxy, lowest=self._lowest, highest=self._lowest + len(self.levels) - 1)
+
+    @property
+    def _lowest(self) -> int:
+        return level_number(self.levels[0].stride)
+
+    def detect(self, features: Features, proposals: Proposals, sizes: Tensor) -> Detections:
+        """Score proposals, refine them, suppress class by class.
+
+        Args:
+            features: the pyramid.
+            proposals: of the RPN.
+            sizes: (N, 2) height and width of the images inside their padding.
+        Returns:
+            `Detections` (N, detections, ...), padded, best first.
+        """
+        config, classes = self.config, self.num_classes
+        logits, deltas, levels = self.forward(features, proposals.boxes_xyxy)
+        scores = logits.softmax(dim=-1)[..., :classes]
+        usable = proposals.valid[..., None] & (scores > config.min_score)
+        best, index, valid = top_k(scores.masked_fill(~usable, float("-inf")).flatten(1), config.candidates)
+        roi, label = index // classes, index % classes
+        chosen_rois = proposals.boxes_xyxy.gather(1, roi[..., None].expand(-1, -1, 4))
+        chosen_deltas = deltas.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
+        decoded = boxes.clip(codec.decode_deltas(chosen_deltas, chosen_rois, weights=DELTA_WEIGHTS), sizes)
+        valid = valid & (boxes.min_side(decoded) >= config.min_side)
+        best = best.masked_fill(~valid, float("-inf"))
+        keep = nms_keep(decoded, best, label, config.nms_iou) & valid
+        final, order, valid = top_k(best.masked_fill(~keep, float("-inf")), config.detections)
+        return Detections(
+            boxes_xyxy=decoded.gather(1, order[..., None].expand(-1, -1, 4)),
+            scores=final.masked_fill(~valid, 0.0),
+            labels=label.gather(1, order),
+            levels=levels.gather(1, roi.gather(1, order)),
+            valid=valid,
+        )
+
+    def losses(self, features: Features, proposals: Proposals, targets: Targets) -> dict[str, Tensor]:
+        """`roi_class` and `roi_box` over sampled proposals; the objects themselves are proposals too.
+
+        Source: arXiv:1504.08083, section 2.3; both terms are divided by the number of sampled RoIs.
+        """
+        config = self.config
+        candidates = torch.cat([proposals.boxes_xyxy, targets.boxes_xyxy], dim=1)
+        usable = torch.cat([proposals.valid, targets.valid & ~targets.crowd], dim=1)
+        matches = matching.match(
+            candidates,
+            targets.boxes_xyxy,
+            targets.valid,
+            targets.crowd,
+            positive_iou=config.positive_iou,
+            negative_iou=config.positive_iou,
+            rescue_unmatched=False,
+        )
+        matches = matching.Matches(matches.target, matches.positive & usable, matches.negative & usable)
+        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction)
+        rois = candidates.gather(1, drawn.index[..., None].expand(-1, -1, 4))
+        logits, deltas, _ = self.forward(features, rois)
+
+        labels = self._wanted_labels(targets, matches.target, drawn)
+        own_class = labels.clamp(max=self.num_classes - 1)[..., None, None].expand(-1, -1, 1, 4)
+        wanted = wanted_deltas(rois, targets, matches.target, drawn.index, DELTA_WEIGHTS)
+        box = losses.smooth_l1(deltas.gather(2, own_class).squeeze(2), wanted, beta=config.smooth_l1_beta)
+        count = drawn.valid.sum()
+        return {
+            "roi_class": losses.masked_mean(losses.class_loss(logits, labels), drawn.valid, count),
+            "roi_box": losses.masked_mean(box, drawn.positive, count),
+        }
+
+    def _wanted_labels(self, targets: Targets, target: Tensor, drawn: matching.Samples) -> Tensor:
+        background = torch.full_like(drawn.index, self.num_classes)
+        if targets.labels.shape[1] == 0:
+            return background
+        return torch.where(drawn.positive, targets.labels.gather(1, target.gather(1, drawn.index)), background)

@@ -1,0 +1,189 @@
+"""Region Proposal Network on a pyramid, arXiv:1612.03144, section 4.1.
+
+Shapes: N images, L levels, A anchors over all levels, A_l on one, M padded objects, K proposals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..ops import anchors, boxes, codec, losses, matching
+from ..ops.nms import nms_keep, top_k
+from ..structures import Features, LevelSpec, Proposals, Targets
+
+DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RPNConfig:
+    """Numbers of the RPN; the defaults are the paper's.
+
+    Attributes:
+        anchor_scale: anchor side in strides: 8 gives 32, 64, 128, 256, 512 pixels on P2..P6.
+        ratios: height over width.
+        positive_iou, negative_iou: anchors at or above are objects, below are background.
+        samples: anchors an image in the loss.
+        positive_fraction: largest share of positives among them.
+        per_level, proposals: best anchors kept a level before NMS, and proposals an image after it.
+        train_per_level, train_proposals: the same while training.
+        nms_iou: NMS threshold, level by level.
+        min_side: smaller proposals, in pixels, are dropped.
+        smooth_l1_beta: where the box loss turns linear.
+        anchor_offset: where in a cell anchors are centred: 0.5 its middle; torchvision uses 0.
+        round_anchors: round anchor corners to whole pixels, as torchvision does.
+        strides_from_image: take padded image size // map size for the stride, as torchvision does; wrong by up
+            to 5 % on P6. For converted weights only: the levels' declared strides are right.
+    """
+
+    anchor_scale: float = 8.0
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    positive_iou: float = 0.7
+    negative_iou: float = 0.3
+    samples: int = 256
+    positive_fraction: float = 0.5
+    per_level: int = 1000
+    proposals: int = 1000
+    train_per_level: int = 2000
+    train_proposals: int = 2000
+    nms_iou: float = 0.7
+    min_side: float = 1e-3
+    smooth_l1_beta: float = 1 / 9
+    anchor_offset: float = 0.5
+    round_anchors: bool = False
+    strides_from_image: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.negative_iou <= self.positive_iou <= 1:
+            raise ConfigError(
+                "RPN expects 0 <= negative_iou <= positive_iou <= 1, "
+                f"got negative_iou {self.negative_iou} and positive_iou {self.positive_iou}"
+            )
+        if min(self.samples, self.per_level, self.proposals, self.train_per_level, self.train_proposals) < 1:
+            raise ConfigError("RPN expects samples, per_level and proposals of at least 1")
+
+
+class RPNHead(nn.Module):
+    """Objectness and box deltas at every cell of every level, and the proposals made of them.
+
+    Args:
+        levels: the pyramid's specs; one head serves them all.
+        config: numbers; see `RPNConfig`.
+    """
+
+    def __init__(self, levels: Sequence[LevelSpec], config: RPNConfig | None = None) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.config = config or RPNConfig()
+        channels, ratios = self.levels[0].channels, len(self.config.ratios)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.objectness = nn.Conv2d(channels, ratios, 1)
+        self.deltas = nn.Conv2d(channels, 4 * ratios, 1)
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Features) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits (N, A_l) and deltas (N, A_l, 4) of each level, in the order of the anchors, float32."""
+        logits, deltas = [], []
+        for level in self.levels:
+            hidden = torch.relu(self.conv(features[level.name]))
+            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
+            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(hidden.shape[0], -1, 4).float())
+        return logits, deltas
+
+    def anchors(self, features: Features, image_size: tuple[int, int]) -> list[Tensor]:
+        """(A_l, 4) anchors of each level in pixels; `image_size` is the padded height and width."""
+        made = []
+        for level in self.levels:
+            feature = features[level.name]
+            height, width = feature.shape[-2:]
+            cell = anchors.cell_anchors(self.config.anchor_scale * level.stride, self.config.ratios)
+            if self.config.round_anchors:
+                cell = cell.round()
+            stride = (float(level.stride), float(level.stride))
+            if self.config.strides_from_image:
+                stride = (image_size[0] // height, image_size[1] // width)
+            offset = self.config.anchor_offset
+            made.append(anchors.grid_anchors(cell.to(feature.device), height, width, stride, offset=offset))
+        return made
+
+    def propose(
+        self,
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        level_anchors: list[Tensor],
+        sizes: Tensor,
+        *,
+        count: int | None = None,
+    ) -> Proposals:
+        """The best boxes of each level, suppressed level by level, the best of all levels first.
+
+        Args:
+            logits, deltas: of `forward`.
+            level_anchors: of `anchors`.
+            sizes: (N, 2) height and width of the images inside their padding.
+            count: proposals an image; by default `proposals`, or `train_proposals` in training.
+        Returns:
+            `Proposals` of fixed width `count`.
+        """
+        per_level = self.config.train_per_level if self.training else self.config.per_level
+        count = count or (self.config.train_proposals if self.training else self.config.proposals)
+        level_boxes, level_scores = [], []
+        for scores, level_deltas, each in zip(logits, deltas, level_anchors, strict=True):
+            best, index, valid = top_k(scores.detach(), per_level)
+            chosen = level_deltas.detach().gather(1, index[..., None].expand(-1, -1, 4))
+            decoded = boxes.clip(codec.decode_deltas(chosen, each[index], weights=DELTA_WEIGHTS), sizes)
+            valid = valid & (boxes.min_side(decoded) >= self.config.min_side)
+            level_boxes.append(decoded)
+            level_scores.append(best.masked_fill(~valid, float("-inf")))
+        boxes_xyxy, scores = torch.stack(level_boxes, dim=1), torch.stack(level_scores, dim=1)
+        flat_boxes, flat_scores = boxes_xyxy.flatten(0, 1), scores.flatten(0, 1)
+        keep = nms_keep(flat_boxes, flat_scores, torch.zeros_like(flat_scores, dtype=torch.int64), self.config.nms_iou)
+        survivors = scores.masked_fill(~keep.reshape(scores.shape), float("-inf")).flatten(1)
+        best, index, valid = top_k(survivors, count)
+        picked = boxes_xyxy.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
+        return Proposals(boxes_xyxy=picked, scores=best, valid=valid)
+
+    def losses(
+        self, logits: list[Tensor], deltas: list[Tensor], level_anchors: list[Tensor], targets: Targets
+    ) -> dict[str, Tensor]:
+        """`rpn_objectness` and `rpn_box`: means over the sampled anchors of the batch.
+
+        Source: arXiv:1612.03144, section 4.1; both terms are divided by the number of samples.
+        """
+        config = self.config
+        all_anchors = torch.cat(level_anchors)
+        matches = matching.match(
+            all_anchors,
+            targets.boxes_xyxy,
+            targets.valid,
+            targets.crowd,
+            positive_iou=config.positive_iou,
+            negative_iou=config.negative_iou,
+            rescue_unmatched=True,
+        )
+        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction)
+        count = drawn.valid.sum()
+        objectness = losses.objectness_loss(torch.cat(logits, dim=1).gather(1, drawn.index), drawn.positive)
+        predicted = torch.cat(deltas, dim=1).gather(1, drawn.index[..., None].expand(-1, -1, 4))
+        wanted = wanted_deltas(all_anchors[drawn.index], targets, matches.target, drawn.index, DELTA_WEIGHTS)
+        box = losses.smooth_l1(predicted, wanted, beta=config.smooth_l1_beta)
+        return {
+            "rpn_objectness": losses.masked_mean(objectness, drawn.valid, count),
+            "rpn_box": losses.masked_mean(box, drawn.positive, count),
+        }
+
+
+def wanted_deltas(
+    chosen_xyxy: Tensor, targets: Targets, target: Tensor, index: Tensor, weights: codec.Weights
+) -> Tensor:
+    """Deltas from chosen candidates to their objects: (N, S, 4); zeros where an image has no object at all."""
+    if targets.boxes_xyxy.shape[1] == 0:
+        return torch.zeros_like(chosen_xyxy)
+    objects = target.gather(1, index)[..., None].expand(-1, -1, 4)
+    return codec.encode_boxes(targets.boxes_xyxy.gather(1, objects), chosen_xyxy, weights=weights)

@@ -1,0 +1,1 @@
+"""Pure functions on tensors: boxes, deltas, anchors, matching, NMS, RoI pooling, losses."""

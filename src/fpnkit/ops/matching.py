@@ -1,0 +1,112 @@
+"""Which anchor or proposal learns which object, and which of them a step looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .boxes import coverage, iou
+
+CROWD_COVERAGE = 0.5
+"""A candidate with this share of its area in a crowd region is no background example."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What each candidate box is to learn.
+
+    Attributes:
+        target: (N, A) int64, index of the best object; meaningful where `positive`.
+        positive: (N, A) bool.
+        negative: (N, A) bool. Candidates that are neither are ignored.
+    """
+
+    target: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A fixed number of candidates drawn from `Matches`.
+
+    Attributes:
+        index: (N, S) int64 into the candidates; positives fill the front.
+        valid: (N, S) bool: really drawn.
+        positive: (N, S) bool, implies `valid`.
+    """
+
+    index: Tensor
+    valid: Tensor
+    positive: Tensor
+
+
+def match(
+    candidates_xyxy: Tensor,
+    boxes_xyxy: Tensor,
+    valid: Tensor,
+    crowd: Tensor,
+    *,
+    positive_iou: float,
+    negative_iou: float,
+    rescue_unmatched: bool,
+) -> Matches:
+    """Match candidate boxes to objects by IoU.
+
+    Args:
+        candidates_xyxy: (A, 4) shared by all images, or (N, A, 4).
+        boxes_xyxy: (N, M, 4) objects; M may be 0.
+        valid: (N, M) bool, real objects.
+        crowd: (N, M) bool, regions to leave out; a crowd is never a positive match.
+        positive_iou: positive from here on.
+        negative_iou: negative below; between the two a candidate is ignored.
+        rescue_unmatched: also make positive the best candidates of each object (anchors of the RPN).
+    Returns:
+        `Matches` with A candidates an image.
+    Source: arXiv:1612.03144, section 4.1; arXiv:1506.01497, section 3.1.2.
+    """
+    images, count = boxes_xyxy.shape[0], candidates_xyxy.shape[-2]
+    candidates = candidates_xyxy.expand(images, count, 4)
+    if boxes_xyxy.shape[1] == 0:
+        target = torch.zeros(images, count, dtype=torch.int64, device=candidates.device)
+        return Matches(target, torch.zeros_like(target, dtype=torch.bool), torch.ones_like(target, dtype=torch.bool))
+    is_object = (valid & ~crowd)[:, None, :]
+    overlaps = iou(candidates, boxes_xyxy).masked_fill(~is_object, -1.0)
+    best, target = overlaps.max(dim=2)
+    positive = best >= positive_iou
+    if rescue_unmatched:
+        best_of_object = overlaps.amax(dim=1, keepdim=True)
+        positive |= ((overlaps == best_of_object) & (overlaps > 0)).any(dim=2)
+    in_crowd = coverage(candidates, boxes_xyxy) * (valid & crowd)[:, None, :] >= CROWD_COVERAGE
+    negative = (best < negative_iou) & ~positive & ~in_crowd.any(dim=2)
+    return Matches(target, positive, negative)
+
+
+def sample(matches: Matches, *, count: int, positive_fraction: float) -> Samples:
+    """Draw candidates at random: at most `positive_fraction` positives, the rest negatives.
+
+    Args:
+        matches: of N images with A candidates each.
+        count: candidates an image; fewer are valid where fewer exist.
+        positive_fraction: largest share of positives.
+    Returns:
+        `Samples` of fixed width, drawn with the global torch random state.
+    """
+    most_positives = int(count * positive_fraction)
+    dice = torch.rand_like(matches.target, dtype=torch.float32)
+    positive_index, is_positive = _draw(dice, matches.positive, most_positives)
+    negative_index, is_negative = _draw(dice, matches.negative, count)
+    wanted = count - is_positive.sum(dim=1, keepdim=True)
+    is_negative &= torch.arange(is_negative.shape[1], device=dice.device) < wanted
+    return Samples(
+        index=torch.cat([positive_index, negative_index], dim=1),
+        valid=torch.cat([is_positive, is_negative], dim=1),
+        positive=torch.cat([is_positive, torch.zeros_like(is_negative)], dim=1),
+    )
+
+
+def _draw(dice: Tensor, eligible: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    top = dice.masked_fill(~eligible, -1.0).topk(min(count, dice.shape[1]), dim=1)
+    return top.indices, top.values >= 0

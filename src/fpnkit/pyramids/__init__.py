@@ -1,0 +1,5 @@
+"""Pyramids: level specs in, level specs out. Every part takes and returns level name -> map."""
+
+from .fpn import FPN
+
+__all__ = ["FPN"]

@@ -1,0 +1,135 @@
+"""The values that travel between rooms. Frozen; shapes are written beside each field.
+
+N images, M padded ground-truth boxes, K padded proposals or detections, H x W pixels.
+Padded entries have `valid == False` and may hold anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError
+
+Features = Mapping[str, Tensor]
+"""Level name -> (N, channels, H/stride, W/stride), finest level first."""
+
+Batched = TypeVar("Batched", bound="_Batched")
+
+
+class _Batched:
+    """Moves and indexes every tensor field at once."""
+
+    def to(self: Batched, device: torch.device | str) -> Batched:
+        """The same value on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def __getitem__(self: Batched, index: int | slice | Tensor) -> Batched:
+        """Index the first dimension of every field: an image of a batch, or boxes of an image."""
+        return self._map(lambda tensor: tensor[index])
+
+    def _map(self: Batched, change) -> Batched:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        changed = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **changed)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class LevelSpec:
+    """What one level of a backbone or pyramid promises.
+
+    Attributes:
+        name: `c2`..`c5` for bottom-up maps, `p2`..`p6` for pyramid maps.
+        stride: input pixels between two neighbouring cells; declared here and derived nowhere else.
+        channels: channels of the map.
+    """
+
+    name: str
+    stride: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        if self.stride < 1 or self.channels < 1:
+            raise ConfigError(
+                f"level {self.name} has stride {self.stride} and {self.channels} channels: both must be 1 or more"
+            )
+
+
+@dataclass(frozen=True)
+class ImageBatch(_Batched):
+    """Images ready for the network, and how to get back to the originals.
+
+    Attributes:
+        images: (N, 3, H, W) float, normalised, padded with zeros at the right and bottom.
+        sizes: (N, 2) float, height and width of the real image inside the padding.
+        original_sizes: (N, 2) float, height and width before resizing.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    original_sizes: Tensor
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+
+@dataclass(frozen=True)
+class Targets(_Batched):
+    """Ground truth of a batch, in the pixels of its `ImageBatch`.
+
+    Attributes:
+        boxes_xyxy: (N, M, 4) float.
+        labels: (N, M) int64 in 0..K-1.
+        valid: (N, M) bool: a real object.
+        crowd: (N, M) bool: a region where anchors and proposals are neither right nor wrong.
+    """
+
+    boxes_xyxy: Tensor
+    labels: Tensor
+    valid: Tensor
+    crowd: Tensor
+
+
+@dataclass(frozen=True)
+class Proposals(_Batched):
+    """Class-agnostic boxes from the RPN, best first.
+
+    Attributes:
+        boxes_xyxy: (N, K, 4) float, clipped to the image.
+        scores: (N, K) float, objectness logits.
+        valid: (N, K) bool.
+    """
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Detections(_Batched):
+    """Boxes with classes: batched and padded (N, K, ...) inside the network, one image (K, ...) outside.
+
+    Attributes:
+        boxes_xyxy: (..., K, 4) float pixels.
+        scores: (..., K) float in 0..1, best first.
+        labels: (..., K) int64 in 0..classes-1.
+        levels: (..., K) int64, the k of the pyramid level P_k that eq. 1 gave the RoI.
+        valid: (..., K) bool.
+    """
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    labels: Tensor
+    levels: Tensor
+    valid: Tensor
+
+    def __len__(self) -> int:
+        return self.boxes_xyxy.shape[0]
+
+    def unpadded(self) -> Detections:
+        """The valid detections of one image: every field indexed by its own `valid`."""
+        return self[self.valid]

@@ -1,0 +1,5 @@
+"""Named models, shipped weights, and converters from other libraries' checkpoints."""
+
+from .models import MODELS, build, default_preprocess
+
+__all__ = ["MODELS", "build", "default_preprocess"]

@@ -1,0 +1,68 @@
+"""Named models: each a few lines of numbers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from .. import backbones
+from ..data.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessConfig
+from ..detectors import FasterRCNN
+from ..errors import ConfigError
+from ..heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
+from ..pyramids import FPN
+
+
+def faster_rcnn_r50_fpn(num_classes: int, *, pretrained: bool = False) -> FasterRCNN:
+    """The paper's model: ResNet-50, d = 256, P2..P6."""
+    backbone = backbones.timm("resnet50", pretrained=pretrained, frozen_stages=1)
+    pyramid = FPN(backbone.levels, channels=256)
+    rpn = RPNHead(pyramid.levels)
+    roi = FastRCNNHead(pyramid.levels, num_classes)
+    return FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi)
+
+
+def faster_rcnn_lite0_fpn(num_classes: int, *, pretrained: bool = False) -> FasterRCNN:
+    """The small model for CPUs: EfficientNet-Lite0, d = 64, P2..P6, fewer proposals."""
+    backbone = backbones.timm("tf_efficientnet_lite0", pretrained=pretrained, frozen_stages=2)
+    pyramid = FPN(backbone.levels, channels=64)
+    rpn = RPNHead(pyramid.levels, RPNConfig(per_level=500, proposals=300, train_per_level=500, train_proposals=500))
+    roi = FastRCNNHead(pyramid.levels, num_classes, config=FastRCNNConfig(samples=64, candidates=500))
+    return FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi)
+
+
+MODELS: dict[str, Callable[..., FasterRCNN]] = {
+    "faster_rcnn_r50_fpn": faster_rcnn_r50_fpn,
+    "faster_rcnn_lite0_fpn": faster_rcnn_lite0_fpn,
+}
+
+_PREPROCESS = {
+    "faster_rcnn_r50_fpn": PreprocessConfig(short_side=800, long_side=1333, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    "faster_rcnn_lite0_fpn": PreprocessConfig(short_side=480, long_side=640, mean=(0.5,) * 3, std=(0.5,) * 3),
+}
+
+
+def build(name: str, num_classes: int, *, pretrained: bool = False) -> FasterRCNN:
+    """Make a named model with fresh heads.
+
+    Args:
+        name: a key of `MODELS`.
+        num_classes: classes, without background.
+        pretrained: let timm download ImageNet weights for the backbone.
+    Raises:
+        ConfigError: no such model.
+    """
+    return MODELS[_known(name)](num_classes, pretrained=pretrained)
+
+
+def default_preprocess(name: str) -> PreprocessConfig:
+    """The image size and normalisation that a named model is made for."""
+    return _PREPROCESS[_known(name)]
+
+
+def _known(name: str) -> str:
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the models are {', '.join(MODELS)}"
+        raise ConfigError(f"there is no model named {name!r}: {hint}")
+    return name
