@@ -1,0 +1,50 @@
+"""fpnkit: Feature Pyramid Networks (arXiv:1612.03144) as parts, detectors and tools.
+
+    detector = fpnkit.load("default")
+    result = detector("street.jpg")
+
+Nothing heavy is imported before it is used, so that `import fpnkit` and `fpnkit --help` answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from . import backbones, data, detectors, engine, errors, heads, ops, pyramids, structures, zoo
+    from .engine.predict import Predictor, Result, load
+
+_ROOMS = ("backbones", "data", "detectors", "engine", "errors", "heads", "ops", "pyramids", "structures", "zoo")
+_NAMES = {"load": "engine.predict", "Predictor": "engine.predict", "Result": "engine.predict"}
+
+__all__ = [
+    "Predictor",
+    "Result",
+    "__version__",
+    "backbones",
+    "data",
+    "detectors",
+    "engine",
+    "errors",
+    "heads",
+    "load",
+    "ops",
+    "pyramids",
+    "structures",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _NAMES:
+        return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    raise AttributeError(f"module 'fpnkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,3 +1,83 @@
-def add_parser(v):
-    return v.add_parser("evaluate")
-def run(a): return 0
+"""fpnkit evaluate: how good a detector is, in COCO's figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EPILOG = """\
+examples:
+  fpnkit evaluate default --data val.json --images val/ --classes person
+  fpnkit evaluate runs/mine --data val.json --images val/ --out report
+
+prints and writes to --out:
+  metrics.json            AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large,
+                          proposals/AR_100 and proposals/AR_1000 of the RPN; all in 0..1, -1 where undefined
+  detections.json         COCO results, for other tools
+  precision_recall.png    one curve an IoU threshold
+"""
+
+
+def add_parser(verbs: Any) -> argparse.ArgumentParser:
+    """Declare the verb and its options."""
+    parser = verbs.add_parser(
+        "evaluate",
+        help="COCO average precision and proposal recall",
+        description="Score a detector on COCO-format data.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="'default', a run's folder or a .safetensors file")
+    parser.add_argument("--data", type=Path, required=True, metavar="JSON", help="annotations")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="default: the model's classes")
+    parser.add_argument(
+        "--out", type=Path, default=Path("fpnkit-evaluation"), metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="images a pass (default: 1)")
+    parser.add_argument("--workers", type=int, default=0, help="loading processes (default: 0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="default: %(default)s")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; 0 when done."""
+    from ..data.coco import read_coco
+    from ..engine.checkpoint import write_json
+    from ..engine.evaluate import evaluate
+    from ..engine.plots import draw_precision_recall
+    from ..engine.predict import load
+    from ..errors import CheckpointError, ConfigError
+    from .terminal import console, metrics_table, progress_bar, warn_of_problems
+
+    if arguments.batch_size < 1 or arguments.workers < 0:
+        raise ConfigError("--batch-size must be 1 or more, --workers 0 or more")
+    predictor = load(arguments.model, device=arguments.device, precision=arguments.precision)
+    dataset = read_coco(arguments.data, arguments.images, classes=arguments.classes or predictor.classes)
+    if dataset.classes != predictor.classes:
+        raise CheckpointError(
+            f"{arguments.model} knows {len(predictor.classes)} classes ({', '.join(predictor.classes[:5])}), "
+            f"asked for {len(dataset.classes)} ({', '.join(dataset.classes[:5])}): pass --classes as it was trained"
+        )
+    warn_of_problems(dataset)
+    with progress_bar() as progress:
+        task = progress.add_task("evaluating", total=len(dataset.records))
+        result = evaluate(
+            predictor.detector,
+            dataset,
+            predictor.preprocess,
+            device=predictor.device,
+            precision=arguments.precision,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            on_batch=lambda images: progress.advance(task, images),
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.out / "metrics.json", result.metrics)
+    write_json(arguments.out / "detections.json", result.detections)
+    draw_precision_recall(arguments.out / "precision_recall.png", result.precision, dataset.classes)
+    console.print(metrics_table(result.metrics, len(dataset.records)))
+    console.print(f"metrics.json, detections.json and precision_recall.png in {arguments.out}")
+    return 0

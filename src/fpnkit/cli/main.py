@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 from ..errors import CheckpointError, ConfigError, DataError, FpnkitError
 from ..version import __version__
-from . import evaluate, predict, train
+from . import demo, evaluate, predict, train
 
 OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
 
-VERBS = (predict, train, evaluate)
+VERBS = (demo, predict, train, evaluate)
 
 EPILOG = """\
 examples:
+  fpnkit demo                                   see it work, with shipped photographs
   fpnkit predict photo.jpg                      find people with the shipped model
   fpnkit predict holiday/ --out found           a folder of photographs
   fpnkit train --data train.json --images train --val val.json --val-images val --out run

@@ -5,12 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 SHOWN_PROBLEMS = 5
+
+METRIC_MEANINGS = {
+    "AP": "mean over IoU 0.50..0.95",
+    "AP50": "at IoU 0.50",
+    "AP75": "at IoU 0.75",
+    "AP_small": "objects under 32 x 32 pixels",
+    "AP_medium": "32 x 32 to 96 x 96",
+    "AP_large": "above 96 x 96",
+    "AR_1": "recall with 1 box an image",
+    "AR_10": "with 10",
+    "AR_100": "with 100",
+    "AR_small": "with 100, small objects",
+    "AR_medium": "medium",
+    "AR_large": "large",
+    "proposals/AR_100": "recall of 100 RPN proposals, any class",
+    "proposals/AR_1000": "of 1000",
+}
+
+
+class _Note(ProgressColumn):
+    """Free text behind the bar, when a task carries any."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("note", "")))
 
 
 def progress_bar() -> Progress:
@@ -21,7 +56,7 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        _Note(),
         console=errors,
         disable=not errors.is_terminal,
     )
@@ -30,7 +65,7 @@ def progress_bar() -> Progress:
 def warn_of_problems(dataset: Any) -> None:
     """Name the records that were left out."""
     for problem in dataset.problems[:SHOWN_PROBLEMS]:
-        errors.print(f"left out: {problem}", style="yellow")
+        errors.print(f"left out: {problem}", style="yellow", soft_wrap=True)
     if len(dataset.problems) > SHOWN_PROBLEMS:
         errors.print(f"left out: {len(dataset.problems) - SHOWN_PROBLEMS} more records", style="yellow")
 
@@ -57,7 +92,7 @@ class TrainingScreen:
         note = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
         self._progress.update(self._training, completed=step, note=note)
         if not errors.is_terminal and step % self.LINE_EVERY == 0:
-            console.print(f"step {step}/{total}  {note}")
+            console.print(f"step {step}/{total}  {note}", soft_wrap=True)
 
     def on_evaluated_images(self, done: int, total: int) -> None:
         """Show how far an evaluation is."""
@@ -68,3 +103,37 @@ class TrainingScreen:
         shown = ("AP", "AP50", "AP_small", "AP_medium", "AP_large", "proposals/AR_100")
         figures = "  ".join(f"{name} {100 * metrics[name]:.1f}" for name in shown if name in metrics)
         self._progress.console.print(f"epoch {epoch}: {figures}")
+
+
+def detections_table(found: list[tuple[str, list[dict[str, Any]]]], *, most: int = 20) -> Table:
+    """Image, label, score, box and pyramid level of the strongest detections of each image."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("image", "label"):
+        table.add_column(name, overflow="fold")
+    for name in ("score", "box xyxy (pixels)", "size", "level"):
+        table.add_column(name, justify="right")
+    for name, rows in found:
+        for place, row in enumerate(rows[:most]):
+            left, top, right, bottom = row["box_xyxy"]
+            table.add_row(
+                name if place == 0 else "",
+                row["label"],
+                f"{row['score']:.2f}",
+                f"{left:.0f} {top:.0f} {right:.0f} {bottom:.0f}",
+                f"{right - left:.0f} x {bottom - top:.0f}",
+                f"P{row['level']}",
+            )
+        if len(rows) > most or not rows:
+            table.add_row(name if not rows else "", f"{len(rows) - most} more" if rows else "nothing found")
+    return table
+
+
+def metrics_table(metrics: dict[str, float], images: int) -> Table:
+    """COCO's figures in percent, with what each means."""
+    table = Table(title=f"{images} images, percent", box=None, header_style="bold", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("meaning", style="dim")
+    for name, value in metrics.items():
+        table.add_row(name, "-" if value < 0 else f"{100 * value:.1f}", METRIC_MEANINGS.get(name, ""))
+    return table

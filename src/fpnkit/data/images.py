@@ -94,12 +94,10 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
     """Files as given, folders as the images below them, in order of name.
 
     Raises:
-        DataError: a path that does not exist, or a folder without images.
+        DataError: a folder without images. A file that does not exist is found out when it is read.
     """
     for path in map(Path, paths):
         if not path.is_dir():
-            if not path.exists():
-                raise DataError(f"{path}: no such file or folder")
             yield path
             continue
         found = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())

@@ -153,6 +153,12 @@ def fill(detector: FasterRCNN, state: dict[str, Tensor], path: Path) -> None:
     detector.load_state_dict(state)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON, replaced whole."""
+    with replaced_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Save a training state of tensors and plain containers, replaced whole."""
     with replaced_whole(path) as temporary:

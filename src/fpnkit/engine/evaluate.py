@@ -78,7 +78,9 @@ def evaluate(
     Raises:
         DataError: an image cannot be read.
     """
-    loader, _ = make_loader(DetectionDataset(dataset, preprocess), batch_size=batch_size, workers=workers, shuffle=False)
+    loader, _ = make_loader(
+        DetectionDataset(dataset, preprocess), batch_size=batch_size, workers=workers, shuffle=False
+    )
     was_training = detector.training
     detector.to(device).eval()
     detections: list[dict[str, Any]] = []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..version import __version__
-from .checkpoint import replaced_whole
+from .checkpoint import replaced_whole, write_json
 
 
 class RunFolder:
@@ -40,8 +39,7 @@ class RunFolder:
         self._csv = path / "metrics.csv"
         path.mkdir(parents=True, exist_ok=True)
         content = {"fpnkit": __version__, "classes": list(classes), "train": config}
-        with replaced_whole(path / "config.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(path / "config.json", content)
         self._board = SummaryWriter(str(path))
 
     def add_losses(self, step: int, losses: dict[str, float], rate: float) -> None:

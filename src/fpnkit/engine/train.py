@@ -113,9 +113,7 @@ class Trainer:
         self.device = choose_device(config.device)
         self.val_data = val_data
         self.preprocess = Preprocess(default_preprocess(config.model))
-        self.card = ModelCard(
-            model=config.model, classes=train_data.classes, preprocess=self.preprocess.config
-        )
+        self.card = ModelCard(model=config.model, classes=train_data.classes, preprocess=self.preprocess.config)
         self.detector = build(config.model, len(train_data.classes), pretrained=pretrained)
         if backbone_weights is not None:
             load_imagenet_weights(self.detector.backbone, backbone_weights)

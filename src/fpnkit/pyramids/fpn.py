@@ -1,12 +1,12 @@
 """The Feature Pyramid Network, arXiv:1612.03144, section 3, to be read beside the paper.
 
-    C5 ── 1x1 ─────────┬── 3x3 ── P5 ── subsample ── P6
-                    upsample
-    C4 ── 1x1 ──────── + ── 3x3 ── P4
-                    upsample
-    C3 ── 1x1 ──────── + ── 3x3 ── P3
-                    upsample
-    C2 ── 1x1 ──────── + ── 3x3 ── P2
+C5 ── 1x1 ─────────┬── 3x3 ── P5 ── subsample ── P6
+                upsample
+C4 ── 1x1 ──────── + ── 3x3 ── P4
+                upsample
+C3 ── 1x1 ──────── + ── 3x3 ── P3
+                upsample
+C2 ── 1x1 ──────── + ── 3x3 ── P2
 """
 
 from __future__ import annotations

@@ -1,0 +1,69 @@
+"""Pictures of detections: boxes in the colour of the pyramid level that found them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+LEVEL_COLOURS = {2: "#ffd166", 3: "#06d6a0", 4: "#4cc9f0", 5: "#f72585", 6: "#b388eb"}
+INK = "#101418"
+
+
+def annotate(
+    image: Image.Image,
+    boxes_xyxy: Sequence[Sequence[float]],
+    labels: Sequence[str],
+    scores: Sequence[float],
+    levels: Sequence[int],
+) -> Image.Image:
+    """A copy of an image with its boxes, and a legend of the levels that occur.
+
+    Args:
+        image: RGB.
+        boxes_xyxy: K boxes in pixels.
+        labels, scores, levels: K each.
+    """
+    canvas = image.convert("RGB")
+    draw = ImageDraw.Draw(canvas)
+    unit = max(1.0, min(canvas.size) / 320)
+    font = ImageFont.load_default(size=max(10, round(9 * unit)))
+    width = max(1, round(1.2 * unit))
+    for box, label, score, level in reversed(list(zip(boxes_xyxy, labels, scores, levels, strict=True))):
+        draw.rectangle(tuple(box), outline=_colour(level), width=width)
+        _chip(draw, (box[0], box[1]), f"{label} {score:.0%}", _colour(level), font, box[2] - box[0])
+    _legend(draw, canvas.size, sorted(set(levels)), font)
+    return canvas
+
+
+def _colour(level: int) -> str:
+    return LEVEL_COLOURS.get(level, "#ffffff")
+
+
+def _chip(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, font, room: float) -> None:
+    """A filled label above a box; shortened to the score when the box is narrow, left out when it is tiny."""
+    if draw.textlength(text, font) > 1.6 * room:
+        text = text.rsplit(" ", 1)[-1]
+    length = draw.textlength(text, font)
+    if length > 2.5 * room:
+        return
+    pad, height = 2, font.size + 4
+    x = min(max(0.0, corner[0]), max(0.0, draw.im.size[0] - length - 2 * pad))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    draw.rectangle((x, y, x + length + 2 * pad, y + height), fill=colour)
+    draw.text((x + pad, y + 1), text, fill=INK, font=font)
+
+
+def _legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], levels: Sequence[int], font) -> None:
+    if not levels:
+        return
+    pad, side = 4, font.size
+    entries = [(level, f"P{level}") for level in levels]
+    width = sum(side + 3 * pad + draw.textlength(text, font) for _, text in entries) + pad
+    x, y = pad, size[1] - side - 3 * pad
+    draw.rectangle((x, y - pad, x + width, y + side + pad), fill=INK)
+    x += pad
+    for level, text in entries:
+        draw.rectangle((x, y, x + side, y + side), fill=_colour(level))
+        draw.text((x + side + pad, y - 1), text, fill="white", font=font)
+        x += side + 3 * pad + draw.textlength(text, font)

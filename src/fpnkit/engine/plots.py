@@ -1,0 +1,54 @@
+"""Pictures of how good a detector is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .checkpoint import replaced_whole
+
+SHOWN_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+
+
+def draw_precision_recall(path: Path, precision: np.ndarray, classes: Sequence[str]) -> None:
+    """Precision over recall: one curve an IoU threshold, and one a class at IoU 0.5 where there are several.
+
+    Args:
+        path: a PNG, replaced whole.
+        precision: (10 thresholds 0.50..0.95, 101 recall points, classes), -1 where undefined.
+        classes: names, by label.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6 if len(classes) == 1 else 12, 4.6), layout="constrained")
+    all_axes = np.atleast_1d(figure.subplots(1, 1 if len(classes) == 1 else 2))
+    recall = np.linspace(0, 1, precision.shape[1])
+    defined = np.where(precision < 0, np.nan, precision)
+    with np.errstate(all="ignore"):
+        means = np.array([_mean_over_classes(each) for each in defined])
+    for threshold in SHOWN_THRESHOLDS:
+        curve = means[round((threshold - 0.5) / 0.05)]
+        all_axes[0].plot(recall, curve, label=f"IoU {threshold:.2f}: AP {100 * np.nanmean(curve):.1f}")
+    all_axes[0].set_title("all classes" if len(classes) > 1 else classes[0])
+    if len(classes) > 1:
+        _draw_classes(all_axes[1], recall, defined[0], classes)
+    for axes in all_axes:
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    with replaced_whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _draw_classes(axes, recall: np.ndarray, precision: np.ndarray, classes: Sequence[str], most: int = 12) -> None:
+    scores = [np.nanmean(curve) if np.isfinite(curve).any() else -1.0 for curve in precision.T]
+    for label in np.argsort(scores)[::-1][:most]:
+        axes.plot(recall, precision[:, label], label=f"{classes[label]}: {100 * scores[label]:.1f}")
+    axes.set_title("classes at IoU 0.50" + (f", the best {most}" if len(classes) > most else ""))
+
+
+def _mean_over_classes(curves: np.ndarray) -> np.ndarray:
+    defined = curves[:, np.isfinite(curves).any(axis=0)]
+    return defined.mean(axis=1) if defined.size else np.zeros(len(curves))

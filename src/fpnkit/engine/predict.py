@@ -1,0 +1,171 @@
+"""From a photo to boxes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..data.images import read_image, to_tensor
+from ..data.preprocess import Preprocess, restore
+from ..detectors import FasterRCNN
+from ..errors import CheckpointError, ConfigError
+from ..zoo.shipped import SHA256, shipped_weights
+from .checkpoint import load_weights
+from .device import choose_device, mixed_precision
+from .draw import annotate
+
+Picture = str | Path | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in one image, best first, in the image's own pixels.
+
+    Attributes:
+        image: (3, H, W) uint8, upright.
+        boxes_xyxy: (K, 4) float32 pixels.
+        scores: (K,) float32 in 0..1.
+        labels: K class names.
+        label_ids: (K,) int64 indices into the model's classes.
+        levels: (K,) int64: 3 when eq. 1 read the object from P3.
+        path: the file, when there is one.
+    """
+
+    image: Tensor = field(repr=False)
+    boxes_xyxy: Tensor
+    scores: Tensor
+    labels: tuple[str, ...]
+    label_ids: Tensor
+    levels: Tensor
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.shape[2], self.image.shape[1]
+
+    def detections(self) -> list[dict[str, Any]]:
+        """Plain values for JSON: label, score, box_xyxy, level."""
+        rows = zip(self.labels, self.scores.tolist(), self.boxes_xyxy.tolist(), self.levels.tolist(), strict=True)
+        return [
+            {"label": label, "score": round(score, 4), "box_xyxy": [round(value, 2) for value in box], "level": level}
+            for label, score, box, level in rows
+        ]
+
+    def annotated(self) -> Image.Image:
+        """The image with its boxes, in the colour of their pyramid level."""
+        picture = Image.fromarray(self.image.permute(1, 2, 0).numpy())
+        return annotate(picture, self.boxes_xyxy.tolist(), self.labels, self.scores.tolist(), self.levels.tolist())
+
+    def save(self, path: str | Path) -> None:
+        """Write the annotated image; the format follows the name."""
+        self.annotated().save(path, quality=92)
+
+
+class Predictor:
+    """A trained detector with its classes and preprocessing: call it on images.
+
+    Args:
+        detector: the network.
+        classes: names, by label.
+        preprocess: how its images are prepared.
+        device: where it runs.
+        precision: `float32`, or `bf16` for speed.
+    """
+
+    def __init__(
+        self,
+        detector: FasterRCNN,
+        classes: Sequence[str],
+        preprocess: Preprocess,
+        *,
+        device: torch.device | str = "cpu",
+        precision: str = "float32",
+    ) -> None:
+        if len(classes) != detector.num_classes:
+            raise ConfigError(f"the detector has {detector.num_classes} classes, {len(classes)} names were given")
+        self.detector = detector.to(device).eval()
+        self.classes = tuple(classes)
+        self.preprocess = preprocess
+        self.device = torch.device(device)
+        self.precision = precision
+
+    def __call__(self, picture: Picture, *, min_score: float = 0.5) -> Result:
+        """Find objects in one image.
+
+        Args:
+            picture: a path, a PIL image, an array (H, W, 3) or (H, W) uint8, or a tensor (3, H, W) uint8.
+            min_score: weaker detections are left out; the model itself drops those below 0.05.
+        Raises:
+            DataError: the image cannot be read.
+        """
+        return self.batch([picture], min_score=min_score)[0]
+
+    def batch(self, pictures: Sequence[Picture], *, min_score: float = 0.5) -> list[Result]:
+        """Find objects in several images in one pass; the results are in their order."""
+        if not 0 <= min_score <= 1:
+            raise ConfigError(f"min_score must lie in 0..1, got {min_score}")
+        paths = [Path(each) if isinstance(each, str | Path) else None for each in pictures]
+        images = [
+            to_tensor(read_image(path) if path else each)  # type: ignore[arg-type]
+            for path, each in zip(paths, pictures, strict=True)
+        ]
+        batch = self.preprocess(images)
+        with mixed_precision(self.device, self.precision):
+            found = self.detector.detect(batch.to(self.device))
+        results = []
+        for index, (image, path) in enumerate(zip(images, paths, strict=True)):
+            boxes = restore(found[index].to("cpu"), batch, index)
+            boxes = boxes[boxes.scores >= min_score]
+            labels = tuple(self.classes[label] for label in boxes.labels.tolist())
+            results.append(Result(image, boxes.boxes_xyxy, boxes.scores, labels, boxes.labels, boxes.levels, path))
+        return results
+
+
+def load(model: str | Path = "default", *, device: str = "auto", precision: str = "float32") -> Predictor:
+    """A detector ready to be called.
+
+    Args:
+        model: `default` for the weights inside the package, a run's folder, or a .safetensors file.
+        device: `auto`, `cpu`, `cuda`.
+        precision: `float32`, or `bf16` for speed.
+    Raises:
+        CheckpointError: no such model, or its file is damaged.
+    """
+    detector, card = load_weights(find_weights(model))
+    return Predictor(
+        detector, card.classes, Preprocess(card.preprocess), device=choose_device(device), precision=precision
+    )
+
+
+def find_weights(model: str | Path) -> Path:
+    """The weights file that a name, a run's folder or a path means.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(model)
+    if str(model) in SHA256:
+        return shipped_weights(str(model))
+    if path.is_dir():
+        for name in ("best", "last"):
+            weights = path / "weights" / f"{name}.safetensors"
+            if weights.is_file():
+                return weights
+        raise CheckpointError(f"{path}: the folder holds no weights/best.safetensors: is it a training run?")
+    if not path.exists():
+        near = difflib.get_close_matches(str(model), SHA256, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"shipped models: {', '.join(SHA256)}"
+        raise CheckpointError(f"{model}: no such model, run folder or weights file; {hint}")
+    return path

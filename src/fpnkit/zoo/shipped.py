@@ -1,0 +1,35 @@
+"""Weights that come inside the package, checked against their hash before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ..errors import CheckpointError
+
+FOLDER = Path(__file__).parent / "weights"
+
+SHA256 = {
+    "default": "",
+}
+"""Name -> hash of `weights/NAME.safetensors`; a test recomputes them."""
+
+
+def shipped_weights(name: str) -> Path:
+    """The file of a shipped model.
+
+    Args:
+        name: a key of `SHA256`.
+    Raises:
+        CheckpointError: the file is missing or is not the one that was shipped.
+    """
+    path = FOLDER / f"{name}.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the shipped weights are missing: reinstall fpnkit")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != SHA256[name]:
+        raise CheckpointError(
+            f"{path}: the shipped weights were changed (sha256 {found[:12]}..., expected {SHA256[name][:12]}...): "
+            "reinstall fpnkit"
+        )
+    return path
