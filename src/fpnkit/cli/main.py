@@ -33,19 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 ok, 1 failed, 2 usage, 3 data or weights invalid, 4 partly done.
     """
-    parser = argparse.ArgumentParser(
-        prog="fpnkit",
-        description="Feature pyramid networks: detect objects at every scale, on CPUs and GPUs.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fpnkit {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in VERBS:
-        verb_parser = verb.add_parser(verbs)
-        verb_parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        verb_parser.set_defaults(run=verb.run)
-    chosen = parser.parse_args(arguments)
+    chosen = make_parser().parse_args(arguments)
     try:
         return chosen.run(chosen)
     except KeyboardInterrupt:
@@ -58,6 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.debug:
             raise
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command with all its verbs."""
+    parser = argparse.ArgumentParser(
+        prog="fpnkit",
+        description="Feature pyramid networks: detect objects at every scale, on CPUs and GPUs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fpnkit {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in VERBS:
+        verb_parser = verb.add_parser(verbs)
+        verb_parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        verb_parser.set_defaults(run=verb.run)
+    return parser
 
 
 def _exit_code(error: FpnkitError) -> int:

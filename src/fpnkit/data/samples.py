@@ -19,25 +19,31 @@ def sample_images() -> list[Path]:
     return sorted(FOLDER.glob("*.jpg"))
 
 
+def chart_places(sides: tuple[int, ...] = CHART_SIDES) -> list[tuple[int, int, int]]:
+    """Left, top and side of each copy on the chart: the larger ones in a first row, the others in a second."""
+    gap, split = sides[-1] // 2, (len(sides) - 1) // 2
+    places, top = [], gap
+    for row in (sides[:split], sides[split:]):
+        left = gap
+        for side in row:
+            places.append((left, top + row[0] - side, side))
+            left += side + gap
+        top += row[0] + gap
+    return places
+
+
 def scale_chart(photo: Image.Image, sides: tuple[int, ...] = CHART_SIDES) -> Image.Image:
-    """The same square photograph at many scales on one canvas, in two rows.
+    """The same photograph at many scales on one canvas.
 
     Args:
         photo: RGB; squeezed to a square if it is none.
-        sides: pixels of each copy, the larger half in the first row.
+        sides: pixels of each copy, falling.
     """
-    gap, split = sides[-1] // 2, (len(sides) - 1) // 2
-    rows = (sides[:split], sides[split:])
-    width = max(sum(row) + gap * (len(row) + 1) for row in rows)
-    height = sum(max(row) for row in rows) + 3 * gap
+    places, gap = chart_places(sides), sides[-1] // 2
+    width, height = (max(place[axis] + place[2] for place in places) + gap for axis in (0, 1))
     canvas = Image.new("RGB", (width, height), "#8a8f94")
-    top = gap
-    for row in rows:
-        left = gap
-        for side in row:
-            canvas.paste(photo.resize((side, side), Image.Resampling.LANCZOS), (left, top + max(row) - side))
-            left += side + gap
-        top += max(row) + gap
+    for left, top, side in places:
+        canvas.paste(photo.resize((side, side), Image.Resampling.LANCZOS), (left, top))
     return canvas
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..backbones import Backbone
 from ..errors import ConfigError
 from ..heads import FastRCNNHead, RPNHead
+from ..pyramids import Pyramid
 from ..structures import Detections, Features, ImageBatch, Proposals, Targets
 
 
@@ -23,9 +24,9 @@ class FasterRCNN(nn.Module):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    def __init__(self, *, backbone: Backbone, pyramid: nn.Module, rpn: RPNHead, roi: FastRCNNHead) -> None:
+    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, rpn: RPNHead, roi: FastRCNNHead) -> None:
         super().__init__()
-        if tuple(pyramid.in_levels) != backbone.levels:
+        if pyramid.in_levels != backbone.levels:
             raise ConfigError(
                 f"the pyramid expects {_describe(pyramid.in_levels)}, the backbone gives "
                 f"{_describe(backbone.levels)}: build the pyramid from backbone.levels"

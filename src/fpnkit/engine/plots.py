@@ -23,7 +23,7 @@ def draw_precision_recall(path: Path, precision: np.ndarray, classes: Sequence[s
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6 if len(classes) == 1 else 12, 4.6), layout="constrained")
-    all_axes = np.atleast_1d(figure.subplots(1, 1 if len(classes) == 1 else 2))
+    all_axes = figure.subplots(1, 1 if len(classes) == 1 else 2, squeeze=False)[0]
     recall = np.linspace(0, 1, precision.shape[1])
     defined = np.where(precision < 0, np.nan, precision)
     with np.errstate(all="ignore"):

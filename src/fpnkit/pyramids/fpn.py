@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
 from ..structures import Features, LevelSpec
+from .pyramid import Pyramid
 
 
-class FPN(nn.Module):
+class FPN(Pyramid):
     """Strong semantics at every scale from one backbone pass.
 
     Args:
@@ -30,7 +31,7 @@ class FPN(nn.Module):
     Attributes:
         levels: the pyramid's own specs, P2..P5 (P6).
     Raises:
-        ConfigError: no levels, or not ordered from fine to coarse.
+        ConfigError: no levels, not ordered from fine to coarse, or not to be counted on from (`c5` gives `p6`).
     Source: section 3: no non-linearity in these layers; nearest upsampling; element-wise addition.
     Deviation: upsampling goes to the lateral map's real size, not by a factor of 2, so that any input size works.
     """
@@ -40,6 +41,8 @@ class FPN(nn.Module):
         strides = [level.stride for level in levels]
         if not strides or strides != sorted(set(strides)):
             raise ConfigError(f"FPN expects levels from fine to coarse, got strides {strides}: pass backbone.levels")
+        if extra_levels < 0:
+            raise ConfigError(f"FPN expects 0 or more extra_levels, got {extra_levels}")
         self.in_levels = tuple(levels)
         self.lateral = nn.ModuleDict({level.name: nn.Conv2d(level.channels, channels, 1) for level in levels})
         self.smooth = nn.ModuleDict({level.name: nn.Conv2d(channels, channels, 3, padding=1) for level in levels})
@@ -103,4 +106,10 @@ def _pyramid_name(name: str) -> str:
 
 
 def _next_coarser(level: LevelSpec) -> LevelSpec:
-    return LevelSpec(f"p{int(level.name[1:]) + 1}", level.stride * 2, level.channels)
+    number = level.name[1:]
+    if not number.isdecimal():
+        raise ConfigError(
+            f"FPN counts on from the top level and expects a name like c5, got {level.name!r}: "
+            "name the level so, or pass extra_levels=0"
+        )
+    return LevelSpec(f"p{int(number) + 1}", level.stride * 2, level.channels)
