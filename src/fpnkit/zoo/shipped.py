@@ -10,7 +10,7 @@ from ..errors import CheckpointError
 FOLDER = Path(__file__).parent / "weights"
 
 SHA256 = {
-    "default": "",
+    "default": "37cd71e07c639bafacacfbb6e29ac7461b2466ce72e1b13929d252d37cbe94b6",
 }
 """Name -> hash of `weights/NAME.safetensors`; a test recomputes them."""
 
