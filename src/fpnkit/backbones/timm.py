@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 import timm as timm_library
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
+from .same_padding import simplify_same_padding
 from .wrap import Backbone, wrap
 
 
@@ -36,6 +38,7 @@ def timm(
         ConfigError: no such model, or a stride that it does not have.
     """
     network = _create(name, pretrained, strides)
+    simplify_same_padding(network)
     return wrap(network).freeze(_stages(network, frozen_stages), batch_norm=freeze_batch_norm)
 
 
@@ -67,15 +70,16 @@ def load_imagenet_weights(backbone: Backbone, state: dict[str, Tensor]) -> None:
     backbone.body.load_state_dict(pairs, strict=False)
 
 
-def _create(name: str, pretrained: bool, strides: Sequence[int]) -> nn.Module:
+def _create(name: str, pretrained: bool, strides: Sequence[int]) -> Any:
     known = timm_library.list_models()
     base = name.split(".")[0]
     if base not in known:
         near = difflib.get_close_matches(base, known, n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
         raise ConfigError(f"timm has no model named {name!r}: {hint}")
-    with torch.random.fork_rng(enabled=False):
-        reductions = timm_library.create_model(name, features_only=True).feature_info.reduction()
+    with torch.device("meta"):
+        probe: Any = timm_library.create_model(name, features_only=True)
+    reductions = probe.feature_info.reduction()
     missing = [stride for stride in strides if stride not in reductions]
     if missing:
         raise ConfigError(f"{name} has maps of strides {reductions}, not {missing}: pass strides=... from these")
@@ -83,16 +87,19 @@ def _create(name: str, pretrained: bool, strides: Sequence[int]) -> nn.Module:
     return timm_library.create_model(name, pretrained=pretrained, features_only=True, out_indices=indices)
 
 
-def _stages(network: nn.Module, count: int) -> list[nn.Module]:
+def _stages(network: Any, count: int) -> list[nn.Module]:
     """The modules that run before the `count`-th map is out, in timm's own naming of where each map is taken."""
     if count == 0:
         return []
-    taken_at = [entry["module"] for entry in network.feature_info.get_dicts()]  # type: ignore[union-attr]
-    if count > len(taken_at):
-        raise ConfigError(f"frozen_stages is {count}, the backbone has {len(taken_at)} stages")
-    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    last = max(i for i, (name, _) in enumerate(leaves) if _inside(name, taken_at[count - 1]))
-    return [module for _, module in leaves[: last + 1]]
+    taken_at = [entry["module"] for entry in network.feature_info.get_dicts()]
+    if not 0 <= count <= len(taken_at):
+        raise ConfigError(
+            f"frozen_stages is {count}, the backbone has {len(taken_at)} stages: pass 0 to {len(taken_at)}"
+        )
+    modules = list(network.named_modules())
+    last = max(i for i, (name, _) in enumerate(modules) if _inside(name, taken_at[count - 1]))
+    ends = [i + sum(1 for _ in module.modules()) - 1 for i, (_, module) in enumerate(modules)]
+    return [module for (_, module), end in zip(modules, ends, strict=True) if end <= last]
 
 
 def _inside(name: str, prefix: str) -> bool:

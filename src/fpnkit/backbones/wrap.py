@@ -78,6 +78,8 @@ def as_maps(output: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Te
     """The maps of a body's output, whatever container it uses."""
     if isinstance(output, Tensor):
         return [output]
+    if not isinstance(output, Iterable):
+        raise ShapeError(f"expected a body that returns a list, tuple or dict of maps, got {type(output).__name__}")
     return list(output.values() if isinstance(output, Mapping) else output)
 
 
@@ -89,13 +91,14 @@ def probe_levels(body: nn.Module, *, in_channels: int = 3) -> tuple[LevelSpec, .
         ShapeError: outputs are not (N, C, H, W), or not ordered from fine to coarse.
         ConfigError: it returns no map at all.
     """
-    was_training = body.training
+    modes = [(module, module.training) for module in body.modules()]
     body.eval()
     device = next((parameter.device for parameter in body.parameters()), torch.device("cpu"))
     try:
         maps = as_maps(body(torch.zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE, device=device)))
     finally:
-        body.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
     if not maps:
         raise ConfigError(f"backbone {type(body).__name__} returned no maps: return at least one (N, C, H, W) map")
     for feature in maps:
@@ -108,7 +111,9 @@ def probe_levels(body: nn.Module, *, in_channels: int = 3) -> tuple[LevelSpec, .
             f"backbone {type(body).__name__} returned maps of strides {strides}: "
             "expected each coarser than the one before; return them finest first, one a stride"
         )
-    return tuple(
-        LevelSpec(f"c{level_number(stride)}", stride, feature.shape[1])
-        for stride, feature in zip(strides, maps, strict=True)
-    )
+    levels: list[LevelSpec] = []
+    number = 0
+    for stride, feature in zip(strides, maps, strict=True):
+        number = max(level_number(stride), number + 1 if levels else 0)  # strides 4 and 5 are c2 and c3
+        levels.append(LevelSpec(f"c{number}", stride, feature.shape[1]))
+    return tuple(levels)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import predict
+from .output import require_folder
 
 
 def add_parser(verbs: Any) -> argparse.ArgumentParser:
@@ -15,7 +16,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         "demo",
         help="try the shipped model on shipped photographs",
         description="Find the people in photographs that come with fpnkit, one of them a chart that holds the same "
-        "photograph at eight scales. Needs no network and no files of yours.",
+        "photograph at six scales. Needs no network and no files of yours.",
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: %(default)s")
     return parser
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the photographs to --out/photos, then `fpnkit predict` them into --out."""
     from ..data.samples import write_samples
 
-    predict.require_folder(arguments.out)
+    require_folder(arguments.out)
     photos = write_samples(arguments.out / "photos")
     words = [*map(str, photos), "--out", str(arguments.out)]
     verbs = argparse.ArgumentParser().add_subparsers()

@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..errors import CheckpointError, ConfigError
+from .output import require_folder
+
 EPILOG = """\
 examples:
   fpnkit evaluate default --data val.json --images val/ --classes person
@@ -49,11 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ..engine.evaluate import evaluate
     from ..engine.plots import draw_precision_recall
     from ..engine.predict import load
-    from ..errors import CheckpointError, ConfigError
     from .terminal import console, metrics_table, progress_bar, warn_of_problems
 
     if arguments.batch_size < 1 or arguments.workers < 0:
         raise ConfigError("--batch-size must be 1 or more, --workers 0 or more")
+    require_folder(arguments.out)
     predictor = load(arguments.model, device=arguments.device, precision=arguments.precision)
     dataset = read_coco(arguments.data, arguments.images, classes=arguments.classes or predictor.classes)
     if dataset.classes != predictor.classes:
@@ -74,10 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             on_batch=lambda images: progress.advance(task, images),
         )
-    arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(arguments.out / "metrics.json", result.metrics)
     write_json(arguments.out / "detections.json", result.detections)
     draw_precision_recall(arguments.out / "precision_recall.png", result.precision, dataset.classes)
     console.print(metrics_table(result.metrics, len(dataset.records)))
-    console.print(f"metrics.json, detections.json and precision_recall.png in {arguments.out}")
+    console.print(f"metrics.json, detections.json and precision_recall.png in {arguments.out}", soft_wrap=True)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 ok, 1 failed, 2 usage, 3 data or weights invalid, 4 partly done.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     chosen = make_parser().parse_args(arguments)
     try:
         return chosen.run(chosen)
@@ -44,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), _exit_code(error))
     except Exception as error:
         if chosen.debug:
-            raise
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}", FAILED)
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
 

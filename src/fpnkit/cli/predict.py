@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
+from .output import require_folder
 
 if TYPE_CHECKING:
     from ..engine.predict import Result
@@ -18,7 +20,8 @@ examples:
   fpnkit predict holiday/ --model runs/mine --min-score 0.3 --format coco
 
 writes to --out:
-  NAME.annotated.jpg  each image with its boxes, coloured by pyramid level; folders keep their tree
+  NAME.annotated.jpg  each image with its boxes, coloured by pyramid level; folders keep their tree, files that
+                      are not fpnkit's own are never overwritten
   predictions.json    [{"image", "width", "height", "detections": [{"label", "score", "box_xyxy", "level"}]}]
                       with --format coco: COCO results, whose image ids are in images.json beside them
 
@@ -27,6 +30,8 @@ pyramid level P_k that the object was read from. Exit code 4 when some images co
 """
 
 FORMATS = ("json", "coco")
+
+SUFFIX = ".annotated.jpg"
 
 
 def add_parser(verbs: Any) -> argparse.ArgumentParser:
@@ -53,35 +58,79 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.min_score <= 1:
         raise ConfigError(f"--min-score must lie in 0..1, got {arguments.min_score}")
     require_folder(arguments.out)
-    from ..data.images import find_images
     from ..engine.predict import load
-    from .terminal import console, detections_table, errors, progress_bar
+    from .terminal import console, detections_table, progress_bar
 
-    places = list(_named(arguments.paths, find_images))
+    places, unusable = _places(arguments.paths, arguments.out)
+    several = len(places) + len(unusable) > 1
+    if several:
+        for error in unusable:
+            _warn(error)
     predictor = load(arguments.model, device=arguments.device, precision=arguments.precision)
     found: list[dict[str, Any]] = []
-    unreadable: list[DataError] = []
     with progress_bar() as progress:
-        for path, name in progress.track(places, description="predicting"):
+        for path, picture in progress.track(places, description="predicting"):
             try:
                 result = predictor(path, min_score=arguments.min_score)
             except DataError as error:
-                unreadable.append(error)
-                if len(places) > 1:
-                    errors.print(f"skipped: {error}", style="yellow", soft_wrap=True)
+                unusable.append(error)
+                if several:
+                    _warn(error)
                 continue
-            target = arguments.out / name.with_name(f"{name.name}.annotated.jpg")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            result.save(target)
+            result.save(picture)
             found.append(_entry(path, result))
     if not found:
-        others = f" (none of {len(places)} images could be read)" if len(places) > 1 else ""
-        raise DataError(f"{unreadable[0]}{others}")
+        others = f" (none of {len(unusable)} images could be read)" if several else ""
+        raise DataError(f"{unusable[0]}{others}")
     _write(arguments, predictor.classes, found)
     console.print(detections_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
     count = sum(len(entry["detections"]) for entry in found)
-    console.print(f"{count} objects in {len(found)} images; pictures and predictions.json in {arguments.out}")
-    return 4 if unreadable else 0
+    console.print(
+        f"{count} objects in {len(found)} images; pictures and predictions.json in {arguments.out}", soft_wrap=True
+    )
+    return 4 if unusable else 0
+
+
+def _places(paths: list[Path], out: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
+    """Each image with the file of its picture, folders' in the same tree; and paths without any image."""
+    from ..data.images import find_images
+
+    places: list[tuple[Path, Path]] = []
+    unusable: list[DataError] = []
+    taken: set[str] = set()
+    for given in paths:
+        try:
+            images = [path for path in find_images([given]) if path == given or not _is_own(path)]
+            if not images:
+                raise DataError(f"{given}: the folder holds nothing but pictures that fpnkit made")
+            for path in images:
+                name = Path(path.name) if path == given else path.relative_to(given)
+                places.append((path, _free(out / name.with_suffix(""), taken)))
+        except DataError as error:
+            unusable.append(error)
+    return places, unusable
+
+
+def _free(stem: Path, taken: set[str]) -> Path:
+    """STEM.annotated.jpg, numbered when another image has it or it is not fpnkit's own to overwrite."""
+    number, picture = 1, stem.with_name(stem.name + SUFFIX)
+    while str(picture).casefold() in taken or (os.path.lexists(picture) and not _is_own(picture)):
+        number += 1
+        picture = stem.with_name(f"{stem.name}-{number}{SUFFIX}")
+    taken.add(str(picture).casefold())
+    return picture
+
+
+def _is_own(path: Path) -> bool:
+    from ..engine.draw import drawn_here
+
+    return path.name.endswith(SUFFIX) and not path.is_symlink() and drawn_here(path)
+
+
+def _warn(error: DataError) -> None:
+    from .terminal import errors
+
+    errors.print(f"skipped: {' '.join(str(error).split())}", style="yellow", soft_wrap=True)
 
 
 def _entry(path: Path, result: Result) -> dict[str, Any]:
@@ -91,21 +140,6 @@ def _entry(path: Path, result: Result) -> dict[str, Any]:
         "height": result.size[1],
         "detections": result.detections(),
     }
-
-
-def _named(paths: list[Path], find_images: Any) -> list[tuple[Path, Path]]:
-    """Each image with the name of its picture: inside a folder its relative path, and no name twice."""
-    named: list[tuple[Path, Path]] = []
-    taken: set[Path] = set()
-    for given in paths:
-        for path in find_images([given]):
-            name = path.relative_to(given).with_suffix("") if given.is_dir() else Path(path.stem)
-            unique, number = name, 2
-            while unique in taken:
-                unique, number = name.with_name(f"{name.name}-{number}"), number + 1
-            taken.add(unique)
-            named.append((path, unique))
-    return named
 
 
 def _write(arguments: argparse.Namespace, classes: tuple[str, ...], found: list[dict[str, Any]]) -> None:
@@ -136,10 +170,3 @@ def _coco(image_id: int, detection: dict[str, Any], classes: tuple[str, ...]) ->
         "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
         "score": detection["score"],
     }
-
-
-def require_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {path}: cannot be made a folder: {error.strerror}") from None

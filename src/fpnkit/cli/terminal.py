@@ -18,8 +18,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+PLAIN = {"highlight": False, "markup": False, "emoji": False}
+"""Names of files and classes are printed as they are, whatever they hold."""
+
+console = Console(**PLAIN)
+errors = Console(stderr=True, **PLAIN)
 
 SHOWN_PROBLEMS = 5
 
@@ -101,8 +104,9 @@ class TrainingScreen:
     def on_evaluation(self, epoch: int, metrics: dict[str, float]) -> None:
         """Show the main figures of an evaluation."""
         shown = ("AP", "AP50", "AP_small", "AP_medium", "AP_large", "proposals/AR_100")
-        figures = "  ".join(f"{name} {100 * metrics[name]:.1f}" for name in shown if name in metrics)
-        self._progress.console.print(f"epoch {epoch}: {figures}")
+        figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in shown if name in metrics)
+        above_bar = errors if errors.is_terminal else console
+        above_bar.print(f"epoch {epoch}: {figures}", soft_wrap=True)
 
 
 def detections_table(found: list[tuple[str, list[dict[str, Any]]]], *, most: int = 20) -> Table:
@@ -135,5 +139,10 @@ def metrics_table(metrics: dict[str, float], images: int) -> Table:
     table.add_column("value", justify="right")
     table.add_column("meaning", style="dim")
     for name, value in metrics.items():
-        table.add_row(name, "-" if value < 0 else f"{100 * value:.1f}", METRIC_MEANINGS.get(name, ""))
+        table.add_row(name, _percent(value), METRIC_MEANINGS.get(name, ""))
     return table
+
+
+def _percent(value: float) -> str:
+    """COCO's -1 says that there is nothing to find."""
+    return "-" if value < 0 else f"{100 * value:.1f}"

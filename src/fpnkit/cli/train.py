@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
+from .output import require_folder
+
 EPILOG = """\
 examples:
   fpnkit train --data train.json --images train/ --val val.json --val-images val/ --out runs/mine
@@ -73,9 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; 0 when finished, 4 when stopped with a checkpoint to resume from."""
     from ..data.coco import read_coco
     from ..data.loader import AugmentConfig
-    from ..engine.backbone_weights import read_backbone_weights
+    from ..engine.run_folder import RunFolder
     from ..engine.train import TrainConfig, Trainer
-    from ..errors import ConfigError
     from .terminal import TrainingScreen, console, warn_of_problems
 
     config = TrainConfig(
@@ -92,31 +94,36 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         augment=AugmentConfig(crop=arguments.crop, scale=tuple(arguments.scale)),
     )
-    if not arguments.resume and (arguments.out / "state").exists():
+    folder = RunFolder(arguments.out)
+    if folder.holds_run and not arguments.resume:
         raise ConfigError(f"{arguments.out} holds a run already: pass --resume to go on, or another --out")
+    if arguments.resume and not folder.state.exists():
+        raise ConfigError(f"{folder.state}: not there, nothing to resume: leave out --resume to start a run")
+    require_folder(arguments.out)
     train_data = read_coco(arguments.data, arguments.images, classes=arguments.classes)
     val_data = read_coco(arguments.val, arguments.val_images, classes=train_data.classes)
     for dataset in (train_data, val_data):
         warn_of_problems(dataset)
-    weights = arguments.backbone_weights
+    weights = "none" if arguments.resume else arguments.backbone_weights
     trainer = Trainer(
         config,
         train_data,
         val_data,
         arguments.out,
-        pretrained=weights == "timm" and not arguments.resume,
-        backbone_weights=None if weights in ("none", "timm") else read_backbone_weights(Path(weights)),
+        pretrained=weights == "timm",
+        backbone_weights=None if weights in ("none", "timm") else Path(weights),
     )
     if arguments.resume:
         trainer.resume()
     console.print(
         f"{config.model} on {trainer.device}: {len(train_data.records)} images, "
-        f"{len(train_data.classes)} classes, {trainer.total_steps} steps"
+        f"{len(train_data.classes)} classes, {trainer.total_steps} steps",
+        soft_wrap=True,
     )
     with TrainingScreen(trainer.total_steps, trainer.step) as screen:
         finished = trainer.run(screen)
     if not finished:
         console.print(f"stopped at step {trainer.step}: the same command with --resume goes on")
         return 4
-    console.print(f"done: best AP {100 * trainer.best_ap:.1f}, weights and curves in {arguments.out}")
+    console.print(f"done: best AP {100 * trainer.best_ap:.1f}, weights and curves in {arguments.out}", soft_wrap=True)
     return 0

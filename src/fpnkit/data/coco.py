@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
+import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +20,17 @@ BORDER_TOLERANCE = 2.0
 MAX_BAD_SHARE = 0.001
 """Large real data sets hold a few broken records; up to this share they are reported and left out, above it
 the file is refused."""
+
+LARGEST = 2**53
+"""Beyond, floats do not tell neighbouring whole numbers apart."""
+
+NO_ID = "expected an object with an integer id"
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+
+Object = tuple[tuple[float, float, float, float], int, bool, int]
+"""Box, label, crowd, annotation id."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class Record:
         boxes_xyxy: M boxes, inside the image.
         labels: M indices into the data set's classes.
         crowd: M flags.
+        annotation_ids: M ids of the annotations in the file.
     """
 
     image_id: int
@@ -51,6 +66,7 @@ class Record:
     boxes_xyxy: tuple[tuple[float, float, float, float], ...]
     labels: tuple[int, ...]
     crowd: tuple[bool, ...]
+    annotation_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,8 @@ def read_coco(
     """
     path, images_dir = Path(path), Path(images_dir)
     content = _load(path)
+    if not images_dir.is_dir():
+        raise DataError(f"{images_dir}: {'not a folder' if images_dir.exists() else 'no such image folder'}")
     problems: list[Problem] = []
     names = _categories(content["categories"], path, problems)
     kept = _select(names, classes, path)
@@ -107,15 +125,56 @@ def read_coco(
     return CocoDataset(records, labels, tuple(kept), path, tuple(problems))
 
 
+def require_objects(dataset: CocoDataset) -> None:
+    """Refuse a data set in which there is nothing to find, before it costs a training.
+
+    Raises:
+        DataError: it holds no object of its classes; crowds do not count.
+    """
+    if all(all(record.crowd) for record in dataset.records):
+        raise DataError(f"{dataset.annotations_path}: no object of {', '.join(dataset.classes)} in it")
+
+
+def ground_truth(dataset: CocoDataset) -> dict[str, list[dict[str, Any]]]:
+    """The usable part of the annotation file in COCO's own form, as pycocotools wants it.
+
+    Returns:
+        Images, categories, and the annotations of the records with the box and area that the file gives; ids of
+        annotations are counted from 1, since pycocotools takes an object of id 0 for none.
+    """
+    usable = {number for record in dataset.records for number in record.annotation_ids}
+    annotations = []
+    for entry in _load(dataset.annotations_path)["annotations"]:
+        if _is_id(entry) and entry["id"] in usable:
+            usable.remove(entry["id"])
+            annotations.append(_plain_annotation(entry, len(annotations) + 1))
+    images = [{"id": each.image_id, "width": each.width, "height": each.height} for each in dataset.records]
+    categories = [
+        {"id": number, "name": name} for number, name in zip(dataset.category_ids, dataset.classes, strict=True)
+    ]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _plain_annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
+    area = entry.get("area")
+    if not _is_number(area) or not 0 <= area < math.inf:
+        area = entry["bbox"][2] * entry["bbox"][3]
+    copied = {name: entry[name] for name in ("image_id", "category_id", "bbox")}
+    return {"id": number, **copied, "area": area, "iscrowd": int(entry.get("iscrowd") or 0)}
+
+
 def _load(path: Path) -> dict[str, list[Any]]:
     if not path.is_file():
-        raise DataError(f"{path}: no such annotation file")
+        raise DataError(f"{path}: {'not a file' if path.exists() else 'no such annotation file'}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text) if text and not text.isspace() else None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if content is None:
+        raise DataError(f"{path}: the file is empty")
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a COCO object at the top, got a {type(content).__name__}")
     for key in ("images", "annotations", "categories"):
@@ -128,15 +187,25 @@ def _load(path: Path) -> dict[str, list[Any]]:
 
 def _categories(entries: list[Any], path: Path, problems: list[Problem]) -> dict[int, str]:
     names: dict[int, str] = {}
+    taken: set[str] = set()
     for place, entry in enumerate(entries):
-        record = f"category {_id_or_place(entry, place)}"
-        if not _is_id(entry) or not isinstance(entry.get("name"), str) or not entry["name"]:
-            problems.append(Problem(str(path), record, "expected an integer id and a name"))
-        elif entry["id"] in names:
-            problems.append(Problem(str(path), record, "this category id is used twice"))
-        else:
+        reason = _category_problem(entry, names, taken)
+        if reason is None:
             names[entry["id"]] = entry["name"]
+            taken.add(entry["name"])
+        else:
+            problems.append(Problem(str(path), f"category {_id_or_place(entry, place)}", reason))
     return names
+
+
+def _category_problem(entry: Any, names: dict[int, str], taken: set[str]) -> str | None:
+    if not _is_id(entry) or not isinstance(entry.get("name"), str) or not entry["name"]:
+        return "expected an integer id and a name"
+    if entry["id"] in names:
+        return "this category id is used twice"
+    if entry["name"] in taken:
+        return f"the name {_shown(entry['name'])} is used twice"
+    return None
 
 
 def _select(names: dict[int, str], classes: Sequence[str] | None, path: Path) -> dict[int, int]:
@@ -146,9 +215,13 @@ def _select(names: dict[int, str], classes: Sequence[str] | None, path: Path) ->
     if classes is None:
         return {category_id: label for label, category_id in enumerate(sorted(names))}
     by_name = {name: category_id for category_id, name in names.items()}
-    for name in classes:
+    for place, name in enumerate(classes):
         if name not in by_name:
-            raise DataError(f"{path}: there is no class {name!r}: the classes are {', '.join(sorted(by_name))}")
+            near = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(sorted(by_name)[:50])}"
+            raise DataError(f"{path}: there is no class {name!r}: {hint}")
+        if name in classes[:place]:
+            raise DataError(f"{path}: the class {name!r} is named twice: name each class once")
     return {by_name[name]: label for label, name in enumerate(classes)}
 
 
@@ -156,40 +229,47 @@ def _images(entries: list[Any], path: Path, images_dir: Path, problems: list[Pro
     images: dict[int, dict[str, Any]] = {}
     present: dict[str, set[str]] = {}
     for place, entry in enumerate(entries):
-        record = f"image {_id_or_place(entry, place)}"
         reason = _image_problem(entry, images)
-        if reason is None and not _exists(images_dir, entry["file_name"], present):
-            reason = f"{entry['file_name']} is not in {images_dir}"
+        if reason is None and not _exists(images_dir, _slashed(entry["file_name"]), present):
+            reason = f"{_shown(entry['file_name'])} is not in {images_dir}"
         if reason is None:
-            images[entry["id"]] = {**entry, "path": images_dir / entry["file_name"]}
+            images[entry["id"]] = {**entry, "path": images_dir / _slashed(entry["file_name"])}
         else:
-            problems.append(Problem(str(path), record, reason))
+            problems.append(Problem(str(path), f"image {_id_or_place(entry, place)}", reason))
     return images
 
 
 def _image_problem(entry: Any, seen: dict[int, dict[str, Any]]) -> str | None:
     if not _is_id(entry):
-        return "expected an object with an integer id"
+        return NO_ID
     if entry["id"] in seen:
         return "this image id is used twice"
     name = entry.get("file_name")
     if not isinstance(name, str) or not name or "\0" in name:
         return "expected a file_name"
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name.replace("\\", "/")).parts:
-        return f"file_name {name!r} leads out of the image folder"
+    place = PurePosixPath(_slashed(name))
+    if place.is_absolute() or ".." in place.parts:
+        return f"file_name {_shown(name)} leads out of the image folder"
     for side in ("width", "height"):
-        if not isinstance(entry.get(side), int) or isinstance(entry[side], bool) or entry[side] < 1:
-            return f"expected a positive integer {side}, got {entry.get(side)!r}"
+        if not _is_number(entry.get(side)) or not isinstance(entry[side], int) or not 1 <= entry[side] < LARGEST:
+            return f"expected a positive integer {side}, got {_shown(entry.get(side))}"
     return None
 
 
 def _exists(images_dir: Path, name: str, present: dict[str, set[str]]) -> bool:
     """Whether a file is there, listing each folder once: data sets hold many thousands."""
-    parent, _, leaf = name.replace("\\", "/").rpartition("/")
+    parent, _, leaf = name.rpartition("/")
     if parent not in present:
-        folder = images_dir / parent
-        present[parent] = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
+        try:
+            present[parent] = set(os.listdir(images_dir / parent))
+        except (OSError, ValueError):
+            present[parent] = set()
     return leaf in present[parent]
+
+
+def _slashed(name: str) -> str:
+    """A file_name as written on Windows, too."""
+    return name.replace("\\", "/")
 
 
 def _annotations(
@@ -199,19 +279,17 @@ def _annotations(
     names: dict[int, str],
     kept: dict[int, int],
     problems: list[Problem],
-) -> dict[int, list[tuple[tuple[float, float, float, float], int, bool]]]:
-    objects: dict[int, list[tuple[tuple[float, float, float, float], int, bool]]] = {key: [] for key in images}
+) -> dict[int, list[Object]]:
+    objects: dict[int, list[Object]] = {key: [] for key in images}
     seen: set[int] = set()
     for place, entry in enumerate(entries):
-        record = f"annotation {_id_or_place(entry, place)}"
         reason = _annotation_problem(entry, images, names, seen)
         if reason is not None:
-            problems.append(Problem(str(path), record, reason))
-            continue
-        seen.add(entry["id"])
-        if entry["category_id"] in kept:
+            problems.append(Problem(str(path), f"annotation {_id_or_place(entry, place)}", reason))
+        elif entry["category_id"] in kept:
             box = _clipped(entry["bbox"], images[entry["image_id"]])
-            objects[entry["image_id"]].append((box, kept[entry["category_id"]], bool(entry.get("iscrowd", 0))))
+            crowd = bool(entry.get("iscrowd"))
+            objects[entry["image_id"]].append((box, kept[entry["category_id"]], crowd, entry["id"]))
     return objects
 
 
@@ -219,21 +297,24 @@ def _annotation_problem(
     entry: Any, images: dict[int, dict[str, Any]], names: dict[int, str], seen: set[int]
 ) -> str | None:
     if not _is_id(entry):
-        return "expected an object with an integer id"
+        return NO_ID
     if entry["id"] in seen:
         return "this annotation id is used twice"
+    seen.add(entry["id"])
     if not _hashable_in(entry.get("image_id"), images):
-        return f"image_id {entry.get('image_id')!r} is not among the usable images"
+        return f"image_id {_shown(entry.get('image_id'))} is not among the usable images"
     if not _hashable_in(entry.get("category_id"), names):
-        return f"category_id {entry.get('category_id')!r} is not among the categories"
+        return f"category_id {_shown(entry.get('category_id'))} is not among the categories"
+    if entry.get("iscrowd") not in (0, 1, None):
+        return f"expected iscrowd 0 or 1, got {_shown(entry['iscrowd'])}"
     return _box_problem(entry.get("bbox"), images[entry["image_id"]])
 
 
 def _box_problem(box: Any, image: dict[str, Any]) -> str | None:
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        return f"expected bbox [x, y, width, height], got {box!r}"
-    if not all(math.isfinite(value) for value in box):
-        return f"bbox {box} holds a value that is not finite"
+        return f"expected bbox [x, y, width, height], got {_shown(box)}"
+    if not all(abs(value) < LARGEST for value in box):
+        return f"bbox {_shown(box)} holds a value that is not finite or far too large"
     x, y, width, height = box
     if width <= 0 or height <= 0:
         return f"bbox {box} has no area: width and height must be above 0"
@@ -248,9 +329,9 @@ def _clipped(box: list[float], image: dict[str, Any]) -> tuple[float, float, flo
     return max(x, 0.0), max(y, 0.0), min(x + width, float(image["width"])), min(y + height, float(image["height"]))
 
 
-def _record(image_id: int, image: dict[str, Any], objects: list) -> Record:
-    boxes, labels, crowd = zip(*objects, strict=True) if objects else ((), (), ())
-    return Record(image_id, image["path"], image["width"], image["height"], boxes, labels, crowd)
+def _record(image_id: int, image: dict[str, Any], objects: list[Object]) -> Record:
+    boxes, labels, crowd, ids = zip(*objects, strict=True) if objects else ((), (), (), ())
+    return Record(image_id, image["path"], image["width"], image["height"], boxes, labels, crowd, ids)
 
 
 def _is_number(value: Any) -> bool:
@@ -258,7 +339,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_id(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("id"), int) and not isinstance(entry["id"], bool)
+    number = entry.get("id") if isinstance(entry, dict) else None
+    return isinstance(number, int) and not isinstance(number, bool) and abs(number) < LARGEST
 
 
 def _hashable_in(value: Any, known: dict[int, Any]) -> bool:
@@ -266,4 +348,9 @@ def _hashable_in(value: Any, known: dict[int, Any]) -> bool:
 
 
 def _id_or_place(entry: Any, place: int) -> str:
-    return str(entry["id"]) if isinstance(entry, dict) and "id" in entry else f"at place {place}"
+    return _shown(entry["id"]) if isinstance(entry, dict) and "id" in entry else f"at place {place}"
+
+
+def _shown(value: Any) -> str:
+    """A value of the file for a message: short, whatever it is."""
+    return _SHORT.repr(value)

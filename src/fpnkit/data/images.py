@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from ..errors import DataError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
-"""Decoders that are allowed; the content decides, not the file's name."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""Decoders that are allowed; the content decides, not the file's name. JPEG's reads the MPO of cameras, too."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """What counts as an image when a folder is searched."""
@@ -34,23 +35,25 @@ def read_image(path: str | Path) -> Image.Image:
         DataError: missing, empty, truncated, another format, or more than `MAX_PIXELS`; the text names the file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such image file" if not path.exists() else f"{path}: not a file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
     try:
+        if not path.is_file():
+            raise DataError(f"{path}: not a file" if path.exists() else f"{path}: no such image file")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
                 _require_pixels(path, image.size)
                 return to_rgb(image)
+    except DataError:
+        raise
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels, refused as a decompression bomb") from None
-    except PermissionError:
-        raise DataError(f"{path}: no permission to read it") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # decoders raise anything on damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         raise DataError(f"{path}: damaged image: {error}") from None
 
 
@@ -97,7 +100,7 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
         DataError: a folder without images. A file that does not exist is found out when it is read.
     """
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # Path.is_dir raises on names that the system cannot hold
             yield path
             continue
         found = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
@@ -115,6 +118,6 @@ def _require_pixels(path: Path, size: tuple[int, int]) -> None:
 
 
 def _scale_to_bytes(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float32)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     top = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1e-6)
     return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..structures import ImageBatch, Targets
 from .coco import CocoDataset, Record
 from .images import read_image, to_tensor
@@ -35,6 +36,15 @@ class AugmentConfig:
     crop: int = 512
     min_visible: float = 0.25
 
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        if not 0 < low <= high < math.inf:
+            raise ConfigError(f"scale must be two factors above 0, the smaller one first, got {low} {high}")
+        if self.crop < 1:
+            raise ConfigError(f"crop must be 1 or more, got {self.crop}")
+        if not (0 <= self.flip <= 1 and 0 <= self.min_visible <= 1):
+            raise ConfigError(f"flip and min_visible must lie in 0..1, got {self.flip} and {self.min_visible}")
+
 
 class Augment:
     """Flip, scale jitter and crop by torchvision.transforms.v2."""
@@ -43,7 +53,7 @@ class Augment:
         size = (config.crop, config.crop)
         self.min_visible = config.min_visible
         self.resize = v2.Compose(
-            [v2.RandomHorizontalFlip(config.flip), v2.ScaleJitter(size, config.scale, antialias=True)]
+            [v2.RandomHorizontalFlip(config.flip), _ScaleJitter(size, config.scale, antialias=True)]
         )
         self.crop = v2.RandomCrop(size, pad_if_needed=True, fill=list(fill))
 
@@ -57,6 +67,14 @@ class Augment:
         after = v2.functional.clamp_bounding_boxes(after)
         left = torch.where((_areas(after) >= self.min_visible * areas) & (_areas(after) >= 1))[0]
         return image.as_subclass(Tensor), after.as_subclass(Tensor)[left], left
+
+
+class _ScaleJitter(v2.ScaleJitter):
+    """Leaves a pixel of the short side of extreme shapes."""
+
+    def make_params(self, flat_inputs: list) -> dict:
+        height, width = super().make_params(flat_inputs)["size"]
+        return {"size": (max(1, height), max(1, width))}
 
 
 class DetectionDataset(Dataset):
@@ -89,7 +107,7 @@ class DetectionDataset(Dataset):
         labels, crowd = torch.tensor(record.labels, dtype=torch.int64), torch.tensor(record.crowd, dtype=torch.bool)
         if self.augment:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(hash((self.seed, epoch, index)) & 0xFFFFFFFF)
+                torch.default_generator.manual_seed(hash((self.seed, epoch, index)) & 0xFFFFFFFF)  # of the CPU alone
                 resized, boxes, left = self.augment(image, record)
             labels, crowd = labels[left], crowd[left]
         else:
@@ -106,8 +124,17 @@ class DetectionDataset(Dataset):
             "index": index,
         }
 
-    def collate(self, samples: Sequence[dict]) -> tuple[ImageBatch, Targets, list[Record]]:
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict] | DataError:
+        """A batch of samples, or what is wrong with one: raised in a worker it would come with that one's traceback."""
+        try:
+            return [self[key] for key in keys]
+        except DataError as error:
+            return error
+
+    def collate(self, samples: Sequence[dict] | DataError) -> tuple[ImageBatch, Targets, list[Record]] | DataError:
         """Samples -> batch, padded targets, their records."""
+        if isinstance(samples, DataError):
+            return samples
         batch = self.preprocess.batch([each["image"] for each in samples], [each["original"] for each in samples])
         records = [self.dataset.records[each["index"]] for each in samples]
         return batch, pad_targets(samples), records
@@ -137,7 +164,7 @@ class EpochSampler(Sampler):
         self.start = 0
 
     def __len__(self) -> int:
-        return self.length - self.start
+        return max(0, self.length - self.start)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = list(range(self.length))
@@ -148,12 +175,22 @@ class EpochSampler(Sampler):
             yield self.epoch, index
 
 
+class BatchLoader(DataLoader):
+    """Raises a `DataError` here, whichever process met it."""
+
+    def __iter__(self) -> Iterator[tuple[ImageBatch, Targets, list[Record]]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
 def make_loader(
     dataset: DetectionDataset, *, batch_size: int, workers: int, shuffle: bool
-) -> tuple[DataLoader, EpochSampler]:
-    """A loader and the sampler that steers its epoch."""
+) -> tuple[BatchLoader, EpochSampler]:
+    """A loader and the sampler that steers its epoch; neither touches the global random state."""
     sampler = EpochSampler(len(dataset), seed=dataset.seed, shuffle=shuffle)
-    loader = DataLoader(
+    loader = BatchLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -161,6 +198,7 @@ def make_loader(
         collate_fn=dataset.collate,
         worker_init_fn=_leave_signals_to_parent,
         drop_last=shuffle and len(dataset) > batch_size,
+        generator=torch.Generator(),  # else every pass draws from the global one
     )
     return loader, sampler
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -41,8 +42,8 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.short_side <= self.long_side:
             raise ConfigError(f"expected 1 <= short_side <= long_side, got {self.short_side} and {self.long_side}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"mean and std need three values, std above 0, got {self.mean} and {self.std}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not math.isfinite(sum(self.mean + self.std)) or min(self.std) <= 0:
+            raise ConfigError(f"mean and std need three finite values, std above 0, got {self.mean} and {self.std}")
         if self.pad_to < 1:
             raise ConfigError(f"pad_to must be 1 or more, got {self.pad_to}")
 
@@ -64,8 +65,11 @@ class Preprocess:
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after resizing: the short side as configured unless the long side is capped."""
-        scale = min(self.config.short_side / min(height, width), self.config.long_side / max(height, width))
-        return max(1, int(height * scale)), max(1, int(width * scale))
+        # In whole numbers: as floats 97 * (800 / 97) falls short of 800 and loses a pixel.
+        wanted, given = self.config.short_side, min(height, width)
+        if wanted * max(height, width) > self.config.long_side * given:
+            wanted, given = self.config.long_side, max(height, width)
+        return max(1, height * wanted // given), max(1, width * wanted // given)
 
     def resize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(3, H, W) uint8 -> (3, h, w) float in 0..255; `size` overrides the configured one."""

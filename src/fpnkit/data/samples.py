@@ -10,8 +10,10 @@ from .images import read_image
 
 FOLDER = Path(__file__).parent.parent / "samples"
 
-CHART_SIDES = (512, 362, 256, 181, 128, 90, 64, 45)
-"""Pixels: half an octave between neighbours, so that every pyramid level gets its turn."""
+CHART_SIDES = (512, 362, 128, 90, 64, 45)
+"""Pixels of the copies: one fills the left side, one stands beside it, the others in a row below that one."""
+
+GAP = 22
 
 
 def sample_images() -> list[Path]:
@@ -19,28 +21,22 @@ def sample_images() -> list[Path]:
     return sorted(FOLDER.glob("*.jpg"))
 
 
-def chart_places(sides: tuple[int, ...] = CHART_SIDES) -> list[tuple[int, int, int]]:
-    """Left, top and side of each copy on the chart: the larger ones in a first row, the others in a second."""
-    gap, split = sides[-1] // 2, (len(sides) - 1) // 2
-    places, top = [], gap
-    for row in (sides[:split], sides[split:]):
-        left = gap
-        for side in row:
-            places.append((left, top + row[0] - side, side))
-            left += side + gap
-        top += row[0] + gap
+def chart_places() -> list[tuple[int, int, int]]:
+    """Left, top and side of each copy on the chart, in pixels."""
+    first, second, *row = CHART_SIDES
+    beside = GAP + first + GAP
+    between = (second - sum(row)) // (len(row) - 1)
+    places, left = [(GAP, GAP, first), (beside, GAP, second)], beside
+    for side in row:
+        places.append((left, GAP + first - side, side))
+        left += side + between
     return places
 
 
-def scale_chart(photo: Image.Image, sides: tuple[int, ...] = CHART_SIDES) -> Image.Image:
-    """The same photograph at many scales on one canvas.
-
-    Args:
-        photo: RGB; squeezed to a square if it is none.
-        sides: pixels of each copy, falling.
-    """
-    places, gap = chart_places(sides), sides[-1] // 2
-    width, height = (max(place[axis] + place[2] for place in places) + gap for axis in (0, 1))
+def scale_chart(photo: Image.Image) -> Image.Image:
+    """The same photograph at six scales on one canvas; it is squeezed to a square if it is none."""
+    places = chart_places()
+    width, height = (max(place[axis] + place[2] for place in places) + GAP for axis in (0, 1))
     canvas = Image.new("RGB", (width, height), "#8a8f94")
     for left, top, side in places:
         canvas.paste(photo.resize((side, side), Image.Resampling.LANCZOS), (left, top))

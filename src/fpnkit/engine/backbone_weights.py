@@ -1,4 +1,4 @@
-"""Read ImageNet weights that lie in a file."""
+"""ImageNet weights that lie in a file."""
 
 from __future__ import annotations
 
@@ -9,26 +9,43 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..backbones import Backbone
+from ..backbones.timm import load_imagenet_weights
 from ..errors import CheckpointError
+from .checkpoint import read_plain, require_file
+
+
+def load_backbone_weights(backbone: Backbone, path: Path) -> None:
+    """Fill a backbone from a classifier's file; see `load_imagenet_weights`.
+
+    Raises:
+        CheckpointError: the file cannot be used, or is of another network.
+    """
+    state = read_backbone_weights(path)
+    try:
+        load_imagenet_weights(backbone, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def read_backbone_weights(path: Path) -> dict[str, Tensor]:
     """A classifier's state dict from a .safetensors file or a torch file of plain tensors.
 
     Raises:
-        CheckpointError: missing, damaged, no state dict, or a pickle that would run code.
+        CheckpointError: missing, damaged, no state dict, not finite, or a pickle that would run code.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from None
-    except Exception as error:
-        raise CheckpointError(f"{path}: not weights that can be trusted: {str(error).splitlines()[0]}") from None
+    if path.suffix == ".safetensors":
+        require_file(path)
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from None
+    else:
+        state = read_plain(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: expected a state dict of tensors")
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
     return state

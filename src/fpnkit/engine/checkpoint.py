@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,10 @@ class ModelCard:
     classes: tuple[str, ...]
     preprocess: PreprocessConfig
 
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ConfigError(f"expected one class or more, each named once, got {self.classes}")
+
 
 @contextlib.contextmanager
 def replaced_whole(path: Path) -> Iterator[Path]:
@@ -52,20 +57,24 @@ def replaced_whole(path: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: it cannot be written, a full disk for one; the file that was there stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: could not be written: {error}; what was there before is unharmed") from error
+        raise CheckpointError(
+            f"{path}: could not be written: {_cause(error)}; what was there before is unharmed"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def save_weights(path: str | Path, detector: FasterRCNN, card: ModelCard, *, half: bool = False) -> None:
@@ -102,12 +111,14 @@ def read_card(path: str | Path) -> ModelCard:
         preprocess.update(mean=tuple(preprocess["mean"]), std=tuple(preprocess["std"]))
         if content["format"] != FORMAT:
             raise CheckpointError(f"{path}: written in format {content['format']}, this fpnkit reads {FORMAT}")
+        if not isinstance(content["classes"], list):
+            raise TypeError("its classes are no list")
         return ModelCard(
             model=str(content["model"]),
             classes=tuple(map(str, content["classes"])),
             preprocess=PreprocessConfig(**preprocess),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None
 
 
@@ -155,14 +166,34 @@ def fill(detector: FasterRCNN, state: dict[str, Tensor], path: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON, replaced whole."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with replaced_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # of file names that are not Unicode
+
+
+def read_plain(path: Path) -> Any:
+    """Load a torch file of tensors and plain containers; nothing in it is executed.
+
+    Raises:
+        CheckpointError: missing, damaged, or with content that would run code.
+    """
+    require_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {_cause(error)}") from None
+    except Exception:  # unpickling raises anything
+        raise CheckpointError(
+            f"{path}: not a torch file of plain tensors: damaged, or holding objects that would run code when loaded"
+        ) from None
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Save a training state of tensors and plain containers, replaced whole."""
-    with replaced_whole(path) as temporary:
-        torch.save(state, temporary)
+    with replaced_whole(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -171,25 +202,38 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, damaged, or with content that would run code.
     """
+    state = read_plain(path)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a training state: expected a dict, got a {type(state).__name__}")
+    return state
+
+
+def require_file(path: Path) -> None:
+    """
+    Raises:
+        CheckpointError: nothing is there, or no file, or an empty one.
+    """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no training state there: nothing to resume")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: not a training state that can be trusted: {str(error).splitlines()[0]}"
-        ) from None
+        raise CheckpointError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the file is empty")
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file")
+    require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from None
+
+
+def _cause(error: BaseException) -> str:
+    """The system's word for a failed write, on which torch puts errors of its own."""
+    while error.__context__ is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 LEVEL_COLOURS = {2: "#ffd166", 3: "#06d6a0", 4: "#4cc9f0", 5: "#f72585", 6: "#b388eb"}
 INK = "#101418"
+
+COMMENT = b"boxes drawn by fpnkit"
+"""Stands in the JPEGs that are saved, so that they are not taken for photographs."""
 
 
 def annotate(
@@ -28,12 +32,23 @@ def annotate(
     draw = ImageDraw.Draw(canvas)
     unit = max(1.0, min(canvas.size) / 320)
     font = ImageFont.load_default(size=max(10, round(9 * unit)))
-    width = max(1, round(1.2 * unit))
-    for box, label, score, level in reversed(list(zip(boxes_xyxy, labels, scores, levels, strict=True))):
+    width = max(1, round(1.6 * unit))
+    weakest_first = list(zip(boxes_xyxy, labels, scores, levels, strict=True))[::-1]
+    for box, _, _, level in weakest_first:
         draw.rectangle(tuple(box), outline=_colour(level), width=width)
+    for box, label, score, level in weakest_first:
         _chip(draw, (box[0], box[1]), f"{label} {score:.0%}", _colour(level), font, box[2] - box[0])
     _legend(draw, canvas.size, sorted(set(levels)), font)
     return canvas
+
+
+def drawn_here(path: Path) -> bool:
+    """Whether a file is a JPEG of annotated boxes, not somebody's photograph."""
+    try:
+        with Image.open(path, formats=("JPEG",)) as image:
+            return image.info.get("comment") == COMMENT
+    except Exception:  # decoders raise anything on damaged files
+        return False
 
 
 def _colour(level: int) -> str:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.coco import CocoDataset, Record
+from ..data.coco import CocoDataset, Record, ground_truth, require_objects
 from ..data.loader import DetectionDataset, make_loader
 from ..data.preprocess import Preprocess, restore
 from ..detectors import FasterRCNN
-from ..errors import DataError
 from ..structures import Detections, Proposals
 from .device import mixed_precision
 
@@ -76,8 +75,9 @@ def evaluate(
         batch_size, workers: of loading; the figures change only by padding, in the third digit.
         on_batch: told the number of images of each finished batch.
     Raises:
-        DataError: an image cannot be read.
+        DataError: an image cannot be read, or there is no object to find.
     """
+    require_objects(dataset)
     loader, _ = make_loader(
         DetectionDataset(dataset, preprocess), batch_size=batch_size, workers=workers, shuffle=False
     )
@@ -101,24 +101,20 @@ def evaluate(
 
 
 def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]], dataset: CocoDataset) -> Evaluation:
-    """COCO figures of results that are already there; `proposals` may be empty.
+    """COCO figures of results that are already there; both may be empty.
 
     Raises:
-        DataError: the data set holds no object to find.
+        DataError: the data set holds no object to find, or its file is no longer there.
     """
-    if not any(record.labels for record in dataset.records):
-        raise DataError(f"{dataset.annotations_path}: no object of {', '.join(dataset.classes)} to evaluate on")
-    judged = _judge(detections, dataset, per_class=True, most=(1, 10, 100))
-    metrics = dict.fromkeys(METRICS, 0.0)
-    precision = -np.ones((10, 101, len(dataset.classes)))
-    if judged is not None:
-        metrics = dict(zip(METRICS, map(float, judged.stats), strict=True))
-        precision = judged.eval["precision"][:, :, :, 0, -1]
-    if proposals:
-        recall = _judge(proposals, dataset, per_class=False, most=(100, 1000, 1000)).eval["recall"]
-        for place, most in enumerate((100, 1000)):
-            metrics[f"proposals/AR_{most}"] = _mean(recall[:, :, 0, place])
-    return Evaluation(metrics, detections, precision)
+    require_objects(dataset)
+    truth = ground_truth(dataset)
+    judged = _judge(detections, truth, per_class=True, most=(1, 10, 100))
+    metrics = dict(zip(METRICS, map(float, judged.stats), strict=True))
+    by_label = np.searchsorted(np.sort(dataset.category_ids), dataset.category_ids)
+    recall = _judge(proposals, truth, per_class=False, most=(100, 1000, 1000)).eval["recall"]
+    for place, most in enumerate((100, 1000)):
+        metrics[f"proposals/AR_{most}"] = _mean(recall[:, :, 0, place])
+    return Evaluation(metrics, detections, judged.eval["precision"][:, :, by_label, 0, -1])
 
 
 def coco_results(found: Detections, record: Record, dataset: CocoDataset) -> list[dict[str, Any]]:
@@ -148,18 +144,14 @@ def _proposal_results(found: Proposals, record: Record, dataset: CocoDataset) ->
     ]
 
 
-def _judge(results: list[dict[str, Any]], dataset: CocoDataset, *, per_class: bool, most: tuple[int, int, int]) -> Any:
-    """pycocotools' evaluation of results against the annotation file; None without results."""
-    from pycocotools.coco import COCO
+def _judge(results: list[dict[str, Any]], truth: dict[str, Any], *, per_class: bool, most: tuple[int, int, int]) -> Any:
+    """pycocotools' evaluation of results against the usable annotations."""
     from pycocotools.cocoeval import COCOeval
 
-    if not results:
-        return None
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(dataset.annotations_path))
-        judged = COCOeval(truth, truth.loadRes(results), "bbox")
-        judged.params.imgIds = sorted(record.image_id for record in dataset.records)
-        judged.params.catIds = list(dataset.category_ids)
+        annotated = _indexed(truth)
+        found = annotated.loadRes(_copied(results)) if results else _indexed({**truth, "annotations": []})
+        judged = COCOeval(annotated, found, "bbox")
         judged.params.useCats = int(per_class)
         judged.params.maxDets = list(most)
         judged.evaluate()
@@ -167,6 +159,20 @@ def _judge(results: list[dict[str, Any]], dataset: CocoDataset, *, per_class: bo
         if per_class:
             judged.summarize()
     return judged
+
+
+def _indexed(truth: dict[str, Any]) -> Any:
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = {**truth, "info": {}, "annotations": _copied(truth["annotations"])}
+    coco.createIndex()
+    return coco
+
+
+def _copied(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For pycocotools, which writes into what it gets."""
+    return [dict(entry) for entry in entries]
 
 
 def _mean(values: np.ndarray) -> float:

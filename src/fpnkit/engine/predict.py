@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import read_image, to_tensor
+from ..data.images import FORMATS, read_image, to_tensor
 from ..data.preprocess import Preprocess, restore
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
 from ..zoo.shipped import SHA256, shipped_weights
-from .checkpoint import load_weights
+from .checkpoint import load_weights, replaced_whole
 from .device import choose_device, mixed_precision
-from .draw import annotate
+from .draw import COMMENT, annotate
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -69,8 +69,13 @@ class Result:
         return annotate(picture, self.boxes_xyxy.tolist(), self.labels, self.scores.tolist(), self.levels.tolist())
 
     def save(self, path: str | Path) -> None:
-        """Write the annotated image; the format follows the name."""
-        self.annotated().save(path, quality=92)
+        """Write the annotated image, replaced whole; the format follows the name."""
+        path = Path(path)
+        picture_format = Image.registered_extensions().get(path.suffix.lower())
+        if picture_format not in FORMATS:
+            raise ConfigError(f"{path}: pictures are saved as {', '.join(FORMATS)}, by the file's ending")
+        with replaced_whole(path) as temporary:
+            self.annotated().save(temporary, format=picture_format, quality=92, comment=COMMENT)
 
 
 class Predictor:

@@ -22,25 +22,42 @@ class RunFolder:
         state/last.pt          what --resume needs
 
     Args:
-        path: the folder, made when missing.
-        config: the resolved recipe.
-        classes: names, by label.
+        path: the folder; nothing is written before `open`.
     """
 
     LOG_EVERY = 10
 
-    def __init__(self, path: Path, config: dict[str, Any], classes: Sequence[str]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.best = path / "weights" / "best.safetensors"
         self.last = path / "weights" / "last.safetensors"
         self.state = path / "state" / "last.pt"
         self._csv = path / "metrics.csv"
-        path.mkdir(parents=True, exist_ok=True)
-        content = {"fpnkit": __version__, "classes": list(classes), "train": config}
-        write_json(path / "config.json", content)
-        self._board = SummaryWriter(str(path))
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is a checkpoint that a new run would replace."""
+        return any(each.exists() for each in (self.state, self.last, self.best))
+
+    def open(self, config: dict[str, Any], classes: Sequence[str], *, step: int, epoch: int) -> None:
+        """Begin to log, or go on.
+
+        Args:
+            config: the resolved recipe.
+            classes: names, by label.
+            step, epoch: how many are done; what was logged later is dropped, so that nothing is logged twice.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        write_json(self.path / "config.json", {"fpnkit": __version__, "classes": list(classes), "train": config})
+        rows = [row for row in self.rows() if int(row["step"]) <= step and int(row.get("epoch") or 0) <= epoch]
+        self._write(rows if step else [])
+        self._board = SummaryWriter(str(self.path), purge_step=step + 1 if step else None)
+
+    def close(self) -> None:
+        """Draw the curves and let TensorBoard's file go."""
+        self.draw_curves()
+        self._board.close()
 
     def add_losses(self, step: int, losses: dict[str, float], rate: float) -> None:
         """Log a step, every `LOG_EVERY`th."""
@@ -57,10 +74,6 @@ class RunFolder:
             return []
         with self._csv.open(newline="") as file:
             return list(csv.DictReader(file))
-
-    def forget_after(self, step: int) -> None:
-        """Drop rows later than a checkpoint that is resumed from, so that no step is logged twice."""
-        self._write([row for row in self.rows() if int(row["step"]) <= step])
 
     def draw_curves(self) -> None:
         """Losses and average precision over steps, as `curves.png`."""

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from ..backbones.timm import load_imagenet_weights
-from ..data.coco import CocoDataset, Record
+from ..data.coco import CocoDataset, Record, require_objects
 from ..data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader
 from ..data.preprocess import Preprocess
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError, FpnkitError
 from ..structures import ImageBatch, Targets
 from ..zoo import build, default_preprocess
+from .backbone_weights import load_backbone_weights
 from .checkpoint import ModelCard, fill, load_state, save_state, save_weights
 from .device import PRECISIONS, choose_device, keep_depthwise_in_float32, mixed_precision
 from .evaluate import evaluate
@@ -29,6 +29,9 @@ from .run_folder import RunFolder
 
 CHECKPOINT_SECONDS = 300
 """Between epochs, a training state is saved at least this often."""
+
+ECHO_SECONDS = 1.0
+"""Terminals, `timeout` and other wrappers send one request to stop more than once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +74,15 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"lr must be above 0, got {self.lr}")
-        if self.workers < 0 or self.warmup_steps < 0:
-            raise ConfigError("workers and warmup_steps must be 0 or more")
+        for name in ("lr", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("workers", "warmup_steps", "backbone_lr_factor", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed must lie in 0..2**32 - 1, got {self.seed}")
+        default_preprocess(self.model)
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
@@ -95,7 +103,10 @@ class Trainer:
         train_data, val_data: checked data sets of the same classes.
         out: the run's folder.
         pretrained: let timm download ImageNet weights for the backbone.
-        backbone_weights: a classifier's state dict for the backbone instead.
+        backbone_weights: a classifier's file for the backbone instead.
+    Raises:
+        DataError: a data set without any object.
+        CheckpointError: the file for the backbone cannot be used.
     """
 
     def __init__(
@@ -106,8 +117,10 @@ class Trainer:
         out: Path,
         *,
         pretrained: bool = False,
-        backbone_weights: dict[str, Tensor] | None = None,
+        backbone_weights: Path | None = None,
     ) -> None:
+        require_objects(train_data)
+        require_objects(val_data)
         torch.manual_seed(config.seed)
         self.config = config
         self.device = choose_device(config.device)
@@ -116,15 +129,15 @@ class Trainer:
         self.card = ModelCard(model=config.model, classes=train_data.classes, preprocess=self.preprocess.config)
         self.detector = build(config.model, len(train_data.classes), pretrained=pretrained)
         if backbone_weights is not None:
-            load_imagenet_weights(self.detector.backbone, backbone_weights)
+            load_backbone_weights(self.detector.backbone, backbone_weights)
         self.detector.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu" and config.precision == "bf16":
             keep_depthwise_in_float32(self.detector)
         self.loader, self.sampler = self._loader(train_data)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.detector, config), lr=config.lr)
-        self.folder = RunFolder(out, dataclasses.asdict(config), train_data.classes)
-        self.step, self.best_ap = 0, -1.0
-        self._stop: signal.Signals | None = None
+        self.folder = RunFolder(out)
+        self.step, self.epoch, self.best_ap = 0, 0, -1.0
+        self._stop_asked: float | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -143,16 +156,20 @@ class Trainer:
         Returns:
             True when finished; False when stopped, with a checkpoint left to resume from.
         Raises:
+            DataError: an image cannot be read or is not as annotated.
+            CheckpointError: the disk is full; the last checkpoint stays.
             FpnkitError: the loss is not finite; the step and its images are named.
         """
+        self.folder.open(dataclasses.asdict(self.config), self.card.classes, step=self.step, epoch=self.epoch)
         previous = {each: signal.signal(each, self._ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while self.step < self.total_steps and self._stop is None:
+            while self.epoch < self.config.epochs and self._stop_asked is None:
                 self._epoch(watcher)
         finally:
             for each, handler in previous.items():
                 signal.signal(each, handler)
-        return self._stop is None
+        self.folder.close()
+        return self.epoch == self.config.epochs
 
     def resume(self) -> None:
         """Go on from the folder's last checkpoint.
@@ -162,13 +179,15 @@ class Trainer:
         """
         path = self.folder.state
         state = load_state(path)
-        if state.get("recipe") != self._recipe():
-            raise CheckpointError(f"{path}: made with another recipe or other classes: resume with the same arguments")
-        fill(self.detector, state["detector"], path)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best_ap = state["step"], state["best_ap"]
-        torch.set_rng_state(state["random"])
-        self.folder.forget_after(self.step)
+        try:
+            self._require_recipe(state["recipe"])
+            fill(self.detector, state["detector"], path)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.best_ap = state["step"], state["best_ap"]
+            self.epoch = state.get("epoch", self.step // self.steps_per_epoch)
+            torch.set_rng_state(state["random"])
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: damaged training state: {type(error).__name__}: {error}") from None
 
     def _loader(self, data: CocoDataset) -> tuple[DataLoader, EpochSampler]:
         fill_colour = [round(255 * mean) for mean in self.card.preprocess.mean]
@@ -177,9 +196,8 @@ class Trainer:
         return make_loader(dataset, batch_size=self.config.batch_size, workers=self.config.workers, shuffle=True)
 
     def _epoch(self, watcher: Watcher) -> None:
-        epoch = self.step // self.steps_per_epoch
-        self.sampler.epoch = epoch
-        self.sampler.start = (self.step % self.steps_per_epoch) * self.config.batch_size
+        self.sampler.epoch = self.epoch
+        self.sampler.start = (self.step - self.epoch * self.steps_per_epoch) * self.config.batch_size
         self.detector.train()
         saved = time.monotonic()
         for batch, targets, records in self.loader:
@@ -187,15 +205,21 @@ class Trainer:
             self.step += 1
             self.folder.add_losses(self.step, losses, self._learning_rate())
             watcher.on_step(self.step, self.total_steps, losses)
-            if self._stop is not None or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if self._stop_asked is not None or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save()
                 saved = time.monotonic()
-            if self._stop is not None:
+            if self._stop_asked is not None:
                 return
-        epoch += 1
+        epoch = self.epoch + 1
         if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
-            self._evaluate(epoch, watcher)
+            self._save()
+            try:
+                self._evaluate(epoch, watcher)
+            except _StoppedEvaluating:
+                return
+        self.epoch = epoch
         self._save()
+        self.folder.draw_curves()
 
     def _train_step(self, batch: ImageBatch, targets: Targets, records: list[Record]) -> dict[str, float]:
         batch, targets = batch.to(self.device), targets.to(self.device)
@@ -225,6 +249,8 @@ class Trainer:
 
         def count(images: int) -> None:
             nonlocal done
+            if self._stop_asked is not None:
+                raise _StoppedEvaluating
             done += images
             watcher.on_evaluated_images(done, total)
 
@@ -250,11 +276,11 @@ class Trainer:
             "detector": self.detector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "epoch": self.epoch,
             "best_ap": self.best_ap,
             "random": torch.get_rng_state(),
         }
         save_state(self.folder.state, state)
-        self.folder.draw_curves()
 
     def _recipe(self) -> dict[str, Any]:
         """What must agree between a checkpoint and the run that resumes it; where it runs may differ."""
@@ -264,10 +290,24 @@ class Trainer:
         recipe["augment"]["scale"] = list(recipe["augment"]["scale"])
         return {**recipe, "classes": list(self.card.classes)}
 
+    def _require_recipe(self, made_with: dict[str, Any]) -> None:
+        for name, value in self._recipe().items():
+            if made_with.get(name) != value:
+                raise CheckpointError(
+                    f"{self.folder.state}: made with {name} {made_with.get(name)!r}, not {value!r}: "
+                    "resume with the same arguments"
+                )
+
     def _ask_to_stop(self, number: int, frame: object) -> None:
-        if self._stop is not None:
+        """The first request waits for a checkpoint, a second one does not; several at once are one request."""
+        if self._stop_asked is None:
+            self._stop_asked = time.monotonic()
+        elif time.monotonic() - self._stop_asked > ECHO_SECONDS:
             raise KeyboardInterrupt
-        self._stop = signal.Signals(number)
+
+
+class _StoppedEvaluating(Exception):
+    pass
 
 
 def parameter_groups(detector: FasterRCNN, config: TrainConfig) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from ..ops import boxes, codec, losses, matching
 from ..ops.nms import nms_keep, top_k
 from ..ops.roi import level_number, multi_level_roi_align, roi_levels
 from ..structures import Detections, Features, LevelSpec, Proposals, Targets
-from .rpn import wanted_deltas
+from .rpn import shared_channels, wanted_deltas
 
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
@@ -58,6 +58,9 @@ class FastRCNNConfig:
     def __post_init__(self) -> None:
         if min(self.hidden, self.pooled, self.samples, self.candidates, self.detections) < 1:
             raise ConfigError("Fast R-CNN head expects hidden, pooled, samples, candidates and detections of 1 or more")
+        for name in ("positive_iou", "positive_fraction", "nms_iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"Fast R-CNN head expects {name} in 0..1, got {getattr(self, name)}")
 
 
 class FastRCNNHead(nn.Module):
@@ -68,6 +71,8 @@ class FastRCNNHead(nn.Module):
         num_classes: C, without background.
         roi_levels: how many of `levels`, from the finest, RoIs are pooled from: P2..P5.
         config: numbers; see `FastRCNNConfig`.
+    Raises:
+        ConfigError: no class, no levels, or levels of different widths.
     """
 
     def __init__(
@@ -85,7 +90,8 @@ class FastRCNNHead(nn.Module):
         self.num_classes = num_classes
         self.config = config or FastRCNNConfig()
         hidden = self.config.hidden
-        self.fc1 = nn.Linear(self.levels[0].channels * self.config.pooled**2, hidden)
+        channels = shared_channels(self.levels, "Fast R-CNN head")
+        self.fc1 = nn.Linear(channels * self.config.pooled**2, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.scores = nn.Linear(hidden, num_classes + 1)
         self.deltas = nn.Linear(hidden, 4 * num_classes)
@@ -168,7 +174,8 @@ class FastRCNNHead(nn.Module):
         Source: arXiv:1504.08083, section 2.3; both terms are divided by the number of sampled RoIs.
         """
         config = self.config
-        candidates = torch.cat([proposals.boxes_xyxy, targets.boxes_xyxy], dim=1)
+        objects_xyxy = targets.boxes_xyxy.masked_fill(~targets.valid[..., None], 0.0)
+        candidates = torch.cat([proposals.boxes_xyxy, objects_xyxy], dim=1)
         usable = torch.cat([proposals.valid, targets.valid & ~targets.crowd], dim=1)
         matches = matching.match(
             candidates,

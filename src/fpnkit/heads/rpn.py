@@ -65,6 +65,16 @@ class RPNConfig:
             )
         if min(self.samples, self.per_level, self.proposals, self.train_per_level, self.train_proposals) < 1:
             raise ConfigError("RPN expects samples, per_level and proposals of at least 1")
+        if not 0 <= self.positive_fraction <= 1 or not 0 <= self.nms_iou <= 1:
+            raise ConfigError(
+                "RPN expects positive_fraction and nms_iou in 0..1, "
+                f"got positive_fraction {self.positive_fraction} and nms_iou {self.nms_iou}"
+            )
+        if self.anchor_scale <= 0 or min(self.ratios, default=0) <= 0:
+            raise ConfigError(
+                "RPN expects a positive anchor_scale and positive ratios, "
+                f"got anchor_scale {self.anchor_scale} and ratios {self.ratios}"
+            )
 
 
 class RPNHead(nn.Module):
@@ -73,13 +83,15 @@ class RPNHead(nn.Module):
     Args:
         levels: the pyramid's specs; one head serves them all.
         config: numbers; see `RPNConfig`.
+    Raises:
+        ConfigError: no levels, or levels of different widths.
     """
 
     def __init__(self, levels: Sequence[LevelSpec], config: RPNConfig | None = None) -> None:
         super().__init__()
         self.levels = tuple(levels)
         self.config = config or RPNConfig()
-        channels, ratios = self.levels[0].channels, len(self.config.ratios)
+        channels, ratios = shared_channels(self.levels, "RPN head"), len(self.config.ratios)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, ratios, 1)
         self.deltas = nn.Conv2d(channels, 4 * ratios, 1)
@@ -179,6 +191,17 @@ class RPNHead(nn.Module):
         }
 
 
+def shared_channels(levels: Sequence[LevelSpec], reader: str) -> int:
+    """The one width of all levels that a shared head needs."""
+    widths = {level.channels for level in levels}
+    if len(widths) != 1:
+        found = ", ".join(f"{level.name} of {level.channels}" for level in levels) or "no levels"
+        raise ConfigError(
+            f"{reader} is shared by its levels and expects equal channels, got {found}: pass pyramid.levels"
+        )
+    return widths.pop()
+
+
 def wanted_deltas(
     chosen_xyxy: Tensor, targets: Targets, target: Tensor, index: Tensor, weights: codec.Weights
 ) -> Tensor:
@@ -186,4 +209,5 @@ def wanted_deltas(
     if targets.boxes_xyxy.shape[1] == 0:
         return torch.zeros_like(chosen_xyxy)
     objects = target.gather(1, index)[..., None].expand(-1, -1, 4)
-    return codec.encode_boxes(targets.boxes_xyxy.gather(1, objects), chosen_xyxy, weights=weights)
+    boxes_xyxy = targets.boxes_xyxy.masked_fill(~targets.valid[..., None], 0.0)
+    return codec.encode_boxes(boxes_xyxy.gather(1, objects), chosen_xyxy, weights=weights)

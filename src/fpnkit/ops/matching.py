@@ -69,7 +69,7 @@ def match(
     """
     images, count = boxes_xyxy.shape[0], candidates_xyxy.shape[-2]
     candidates = candidates_xyxy.expand(images, count, 4)
-    if boxes_xyxy.shape[1] == 0:
+    if count == 0 or boxes_xyxy.shape[1] == 0:
         target = torch.zeros(images, count, dtype=torch.int64, device=candidates.device)
         return Matches(target, torch.zeros_like(target, dtype=torch.bool), torch.ones_like(target, dtype=torch.bool))
     is_object = (valid & ~crowd)[:, None, :]

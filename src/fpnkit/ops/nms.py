@@ -17,7 +17,7 @@ def nms_keep(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: 
 
     Args:
         boxes_xyxy: (B, K, 4).
-        scores: (B, K); give padding -inf and mask it in the result.
+        scores: (B, K); give padding -inf and mask it in the result; its boxes may hold anything.
         groups: (B, K) int64: boxes of different groups (classes) never suppress one another.
         iou_threshold: a box goes when its IoU with a better one is above.
     Returns:
@@ -29,7 +29,10 @@ def nms_keep(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: 
         span = int(groups.max()) + 1 if groups.numel() else 1
         row = torch.arange(rows, device=scores.device)[:, None]
         flat = (groups + row * span).reshape(-1)
-        kept = batched_nms(boxes_xyxy.reshape(-1, 4).float(), scores.reshape(-1).float(), flat, iou_threshold)
+        boxes = boxes_xyxy.float().masked_fill((scores == float("-inf"))[..., None], 0.0).reshape(-1, 4)
+        if len(boxes):
+            boxes = boxes - boxes.min().clamp(max=0)  # batched_nms keeps groups apart from 0 on only
+        kept = batched_nms(boxes, scores.reshape(-1).float(), flat, iou_threshold)
         keep[kept] = True
     return keep.reshape(rows, columns)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,24 +37,24 @@ def from_torchvision(model: nn.Module) -> FasterRCNN:
             Its weights are copied; it is not changed.
     Returns:
         A detector that finds the same boxes, in the mode (training or inference) and on the device of `model`. Our
-        labels are torchvision's minus 1: its background is class 0, ours is internal. Feed it images prepared by
-        `Preprocess(torchvision_preprocess(model))`.
+        labels are torchvision's minus 1: its background is class 0, ours is internal. What is frozen in the backbone
+        stays frozen. Feed it images prepared by `Preprocess(torchvision_preprocess(model))`.
     Raises:
         ConfigError: not a torchvision Faster R-CNN with FPN, or one with parts that have no counterpart here.
     """
-    _require_faster_rcnn(model)
-    backbone = wrap(copy.deepcopy(model.backbone.body))
-    pyramid = FPN(backbone.levels, model.backbone.out_channels, extra_levels=1)
-    rpn = RPNHead(pyramid.levels, _rpn_config(model.rpn, pyramid.levels))
-    num_classes = model.roi_heads.box_predictor.cls_score.out_features - 1
-    config = _roi_config(model.roi_heads, num_classes, rpn.config.proposals)
+    theirs = _checked(model)
+    backbone = wrap(copy.deepcopy(theirs.backbone.body))
+    pyramid = FPN(backbone.levels, theirs.backbone.out_channels, extra_levels=1)
+    rpn = RPNHead(pyramid.levels, _rpn_config(theirs.rpn, pyramid.levels))
+    num_classes = theirs.roi_heads.box_predictor.cls_score.out_features - 1
+    config = _roi_config(theirs.roi_heads, num_classes, rpn.config.proposals)
     roi = FastRCNNHead(pyramid.levels, num_classes, roi_levels=len(backbone.levels), config=config)
 
-    _copy_pyramid(model.backbone.fpn, pyramid)
-    _copy_rpn(model.rpn.head, rpn)
-    _copy_roi(model.roi_heads, roi)
+    _copy_pyramid(theirs.backbone.fpn, pyramid)
+    _copy_rpn(theirs.rpn.head, rpn)
+    _copy_roi(theirs.roi_heads, roi)
     detector = FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi)
-    return detector.to(next(model.parameters()).device).train(model.training)
+    return detector.to(next(theirs.parameters()).device).train(theirs.training)
 
 
 def torchvision_preprocess(model: nn.Module) -> PreprocessConfig:
@@ -61,11 +62,13 @@ def torchvision_preprocess(model: nn.Module) -> PreprocessConfig:
 
     Args:
         model: as for `from_torchvision`.
+    Returns:
+        The config of `Preprocess`. Of some original sizes, about one in twenty, torchvision's rounding errors lose
+        a pixel of the resized side, and only there a side of ours is one pixel longer.
     Raises:
         ConfigError: not a torchvision Faster R-CNN with FPN, or one that warps every image to one size.
     """
-    _require_faster_rcnn(model)
-    transform = model.transform
+    transform = _checked(model).transform
     _require(transform.fixed_size is None, "images resized by their sides", f"fixed_size {transform.fixed_size}")
     return PreprocessConfig(
         short_side=transform.min_size[-1],
@@ -77,7 +80,8 @@ def torchvision_preprocess(model: nn.Module) -> PreprocessConfig:
     )
 
 
-def _require_faster_rcnn(model: nn.Module) -> None:
+def _checked(model: Any) -> Any:
+    """The same model, now known to be made of parts that exist here."""
     _require_type("model", model, TorchvisionFasterRCNN)
     _require_type("backbone", model.backbone, BackboneWithFPN)
     fpn, heads = model.backbone.fpn, model.roi_heads
@@ -85,7 +89,8 @@ def _require_faster_rcnn(model: nn.Module) -> None:
     _require_type("roi_heads.box_head", heads.box_head, TwoMLPHead)
     _require_type("roi_heads.box_predictor", heads.box_predictor, FastRCNNPredictor)
     _require(len(fpn.inner_blocks[0]) == 1, "an FPN of plain convolutions", "norm layers in it")
-    depth = len(model.rpn.head.conv)
+    sizes, depth = model.rpn.anchor_generator.sizes, len(model.rpn.head.conv)
+    _require(all(len(each) == 1 for each in sizes), "one anchor size a level", f"{sizes}")
     _require(depth == 1, "an RPN head with one 3x3 convolution", f"{depth}")
     _require(not (heads.has_mask() or heads.has_keypoint()), "boxes only", "a mask or keypoint head")
     pool, names = heads.box_roi_pool, list(model.backbone.body.return_layers.values())
@@ -93,6 +98,7 @@ def _require_faster_rcnn(model: nn.Module) -> None:
     _require(pooled == names, f"RoIs pooled from the maps {names}", f"{pooled}")
     eq1 = (pool.canonical_scale, pool.canonical_level)
     _require(eq1 == (CANONICAL_SIZE, K0), f"eq. 1 with scale {CANONICAL_SIZE:.0f} and level {K0}", f"{eq1}")
+    return model
 
 
 def _require_type(part: str, value: object, wanted: type) -> None:
@@ -111,11 +117,12 @@ def _require(fine: bool, expected: str, found: str) -> None:
         )
 
 
-def _rpn_config(rpn: nn.Module, levels: tuple[LevelSpec, ...]) -> RPNConfig:
+def _rpn_config(rpn: Any, levels: tuple[LevelSpec, ...]) -> RPNConfig:
     sizes, ratios = rpn.anchor_generator.sizes, rpn.anchor_generator.aspect_ratios
-    scales = {size / level.stride for level, of_level in zip(levels, sizes, strict=False) for size in of_level}
-    one_scale = len(sizes) == len(levels) and all(len(of_level) == 1 for of_level in sizes) and len(scales) == 1
-    _require(one_scale, "one anchor a level, its size a fixed number of strides", f"anchor sizes {sizes}")
+    scales = {size / level.stride for level, (size,) in zip(levels, sizes, strict=True)}
+    _require(
+        len(scales) == 1, f"anchor sizes in proportion to strides {[level.stride for level in levels]}", f"{sizes}"
+    )
     _require(len(set(ratios)) == 1, "the same anchor ratios on every level", f"aspect_ratios {ratios}")
     _require(rpn.score_thresh <= 0, "no threshold on objectness", f"rpn_score_thresh {rpn.score_thresh}")
     return RPNConfig(
@@ -137,7 +144,7 @@ def _rpn_config(rpn: nn.Module, levels: tuple[LevelSpec, ...]) -> RPNConfig:
     )
 
 
-def _roi_config(heads: nn.Module, num_classes: int, proposals: int) -> FastRCNNConfig:
+def _roi_config(heads: Any, num_classes: int, proposals: int) -> FastRCNNConfig:
     weights, matcher = tuple(heads.box_coder.weights), heads.proposal_matcher
     _require(weights == DELTA_WEIGHTS, f"bbox_reg_weights {DELTA_WEIGHTS}", f"{weights}")
     one_iou = matcher.high_threshold == matcher.low_threshold
@@ -168,19 +175,19 @@ def _all_candidates(min_score: float, num_classes: int, proposals: int) -> int:
     return proposals * max(1, classes)
 
 
-def _copy_pyramid(fpn: nn.Module, pyramid: FPN) -> None:
+def _copy_pyramid(fpn: Any, pyramid: FPN) -> None:
     for level, inner, layer in zip(pyramid.in_levels, fpn.inner_blocks, fpn.layer_blocks, strict=True):
         _copy(inner[0], pyramid.lateral[level.name])
         _copy(layer[0], pyramid.smooth[level.name])
 
 
-def _copy_rpn(head: nn.Module, rpn: RPNHead) -> None:
+def _copy_rpn(head: Any, rpn: RPNHead) -> None:
     _copy(head.conv[0][0], rpn.conv)
     _copy(head.cls_logits, rpn.objectness)
     _copy(head.bbox_pred, rpn.deltas)
 
 
-def _copy_roi(heads: nn.Module, roi: FastRCNNHead) -> None:
+def _copy_roi(heads: Any, roi: FastRCNNHead) -> None:
     _copy(heads.box_head.fc6, roi.fc1)
     _copy(heads.box_head.fc7, roi.fc2)
     _copy(heads.box_predictor.cls_score, roi.scores, lambda rows: rows.roll(-1, dims=0))

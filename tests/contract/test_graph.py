@@ -1,0 +1,84 @@
+"""A whole detector is one graph: it compiles without breaks and exports with dynamic batch, height and width.
+
+Images come padded to multiples of 32 (`PreprocessConfig.pad_to`), so height and width are declared as 32 h and 32 w.
+h and w start at 3: export takes sides of one cell for constants, and those of P6 are 1 up to 64 pixels.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from fpnkit.detectors import FasterRCNN
+from fpnkit.zoo import build
+
+TRACED_AT = (2, 128, 160)
+OTHERS = [(1, 96, 224), (3, 160, 128), (2, 128, 160), (1, 96, 96)]
+
+
+@cache
+def detector() -> FasterRCNN:
+    """A random small detector whose predictions are made large, so that it detects."""
+    torch.manual_seed(0)
+    model = build("faster_rcnn_lite0_fpn", 3).eval()
+    with torch.no_grad():
+        for layer, factor in ((model.rpn.objectness, 30), (model.rpn.deltas, 10), (model.roi.scores, 30)):
+            layer.weight.mul_(factor)
+    return model
+
+
+@cache
+def exported() -> ExportedProgram:
+    """The detector as one exported graph of any batch, height and width."""
+    batch, h, w = Dim("batch", min=1, max=64), Dim("h", min=3, max=64), Dim("w", min=3, max=64)
+    dynamic = ({0: batch, 2: 32 * h, 3: 32 * w}, {0: batch})
+    with torch.no_grad():
+        return torch.export.export(detector(), some_input(*TRACED_AT), dynamic_shapes=dynamic)
+
+
+def some_input(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Random images and sizes that leave some padding."""
+    dice = torch.Generator().manual_seed(height + width)
+    inside = torch.rand(count, 2, generator=dice) * 20
+    return torch.randn(count, 3, height, width, generator=dice), torch.tensor([height, width]) - inside
+
+
+def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
+    """Equal outputs, with real detections among them."""
+    boxes_xyxy, scores, _, _, valid = wanted
+    assert valid.sum() >= 10 * len(valid)
+    assert scores[valid].std() > 0.01
+    assert boxes_xyxy[valid].unique(dim=0).shape[0] > 10
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_compiles_without_a_graph_break_for_any_size() -> None:
+    compiled = torch.compile(detector(), backend="eager", fullgraph=True, dynamic=True)
+    for size in (TRACED_AT, OTHERS[0]):
+        assert_same(compiled(*some_input(*size)), detector()(*some_input(*size)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", OTHERS, ids=lambda size: "x".join(map(str, size)))
+def test_exported_graph_serves_any_batch_height_and_width(size: tuple[int, int, int]) -> None:
+    assert_same(exported().module()(*some_input(*size)), detector()(*some_input(*size)))
+
+
+def test_exported_graph_survives_saving(tmp_path) -> None:
+    torch.export.save(exported(), tmp_path / "detector.pt2")
+    loaded = torch.export.load(tmp_path / "detector.pt2").module()
+    with torch.no_grad():
+        assert_same(loaded(*some_input(*OTHERS[0])), detector()(*some_input(*OTHERS[0])))
+
+
+def test_graph_holds_our_operators_once() -> None:
+    called = [str(node.target) for node in exported().graph.nodes if node.op == "call_function"]
+    assert called.count("fpnkit.nms_keep.default") == 2  # of the RPN and of the RoI head
+    assert called.count("fpnkit.multi_level_roi_align.default") == 1

@@ -1,0 +1,224 @@
+"""Order, repeatability, and boxes that move with their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fpnkit.data.coco import CocoDataset, Record
+from fpnkit.data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader, pad_targets
+from fpnkit.data.preprocess import Preprocess, PreprocessConfig
+from fpnkit.errors import DataError
+
+PREPROCESS = Preprocess(PreprocessConfig(short_side=64, long_side=96, mean=(0.0,) * 3, std=(1.0,) * 3))
+BOX = (10.0, 20.0, 34.0, 44.0)
+
+
+def painted(path, width: int = 80, height: int = 60, boxes=(BOX,), **changes) -> Record:
+    """A black image with white rectangles, and its record."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        pixels[int(y1) : int(y2), int(x1) : int(x2)] = 255
+    Image.fromarray(pixels).save(path)
+    record = Record(1, path, width, height, boxes, tuple(range(len(boxes))), (False,) * len(boxes))
+    return replace(record, **changes)
+
+
+@pytest.fixture
+def folder(tmp_path) -> CocoDataset:
+    """Six images of different sizes, the last without objects."""
+    sizes = [(80, 60), (60, 80), (100, 50), (48, 48), (72, 64), (64, 64)]
+    records = tuple(
+        painted(tmp_path / f"{i}.png", *size, boxes=(BOX,) if i < 5 else (), image_id=i) for i, size in enumerate(sizes)
+    )
+    return CocoDataset(records, ("thing",), (1,), tmp_path / "instances.json")
+
+
+def dataset(records: CocoDataset, augment: AugmentConfig | None = None, seed: int = 0) -> DetectionDataset:
+    changed = Augment(augment, fill=(0, 0, 0)) if augment else None
+    return DetectionDataset(records, PREPROCESS, augment=changed, seed=seed)
+
+
+def find_rectangle(image: torch.Tensor) -> torch.Tensor:
+    """The white rectangle of a (3, H, W) image in 0..255."""
+    rows, columns = torch.where(image[0] > 127)
+    return torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+
+
+def augmented(record: Record, **numbers) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    image = torch.from_numpy(np.array(Image.open(record.path))).movedim(-1, 0)
+    return Augment(AugmentConfig(**numbers), fill=(0, 0, 0))(image, record)
+
+
+def test_order_depends_on_seed_and_epoch_only():
+    def order(seed: int, epoch: int) -> list[tuple[int, int]]:
+        sampler = EpochSampler(50, seed=seed, shuffle=True)
+        sampler.epoch = epoch
+        return list(sampler)
+
+    first = order(seed=1, epoch=2)
+    torch.manual_seed(99)
+    assert order(seed=1, epoch=2) == first
+    assert sorted(first) == [(2, index) for index in range(50)]
+    assert [index for _, index in order(seed=1, epoch=3)] != [index for _, index in first]
+    assert order(seed=2, epoch=2) != first
+
+
+def test_order_without_shuffling_is_the_files():
+    assert list(EpochSampler(4, seed=7, shuffle=False)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+
+
+def test_drawing_an_order_leaves_the_global_random_state():
+    before = torch.get_rng_state()
+    list(EpochSampler(50, seed=1, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_resuming_in_mid_epoch_gives_the_rest_of_the_same_order():
+    whole, rest = EpochSampler(20, seed=3, shuffle=True), EpochSampler(20, seed=3, shuffle=True)
+    whole.epoch = rest.epoch = 4
+    rest.start = 12
+    assert list(rest) == list(whole)[12:]
+    assert len(rest) == 8
+
+
+def test_a_resumed_loader_gives_the_remaining_batches(folder):
+    augment = AugmentConfig(crop=64)
+    loader, _ = make_loader(dataset(folder, augment), batch_size=2, workers=0, shuffle=True)
+    whole = [batch.images for batch, _, _ in loader]
+    loader, sampler = make_loader(dataset(folder, augment), batch_size=2, workers=0, shuffle=True)
+    sampler.start = 2
+    rest = [batch.images for batch, _, _ in loader]
+    assert len(whole) == 3
+    assert len(rest) == len(loader) == 2
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[1:], strict=True))
+
+
+def test_samples_are_the_same_with_and_without_workers(folder):
+    batches = []
+    for workers in (0, 2):
+        torch.manual_seed(workers)
+        loader, sampler = make_loader(
+            dataset(folder, AugmentConfig(crop=64)), batch_size=2, workers=workers, shuffle=True
+        )
+        sampler.epoch = 5
+        batches.append(list(loader))
+    for (batch, targets, records), (other, other_targets, other_records) in zip(*batches, strict=True):
+        assert torch.equal(batch.images, other.images)
+        assert torch.equal(targets.boxes_xyxy, other_targets.boxes_xyxy)
+        assert records == other_records
+
+
+def test_a_sample_depends_on_seed_epoch_and_index(folder):
+    augment = AugmentConfig(crop=64)
+    first = dataset(folder, augment)[0, 0]["image"]
+    assert torch.equal(dataset(folder, augment)[0, 0]["image"], first)
+    assert not torch.equal(dataset(folder, augment)[1, 0]["image"], first)
+    assert not torch.equal(dataset(folder, augment, seed=1)[0, 0]["image"], first)
+
+
+def test_loading_leaves_every_global_random_state(folder, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the accelerator's random state was touched")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    before = torch.get_rng_state()
+    dataset(folder, AugmentConfig(crop=64))[0, 0]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_short_last_batch_is_left_out_in_training_only(folder):
+    for shuffle, sizes in [(True, [4]), (False, [4, 2])]:
+        loader, _ = make_loader(dataset(folder), batch_size=4, workers=0, shuffle=shuffle)
+        assert [len(batch) for batch, _, _ in loader] == sizes
+    loader, _ = make_loader(dataset(folder), batch_size=16, workers=0, shuffle=True)
+    assert [len(batch) for batch, _, _ in loader] == [6]
+
+
+def test_a_flip_mirrors_boxes_with_pixels(tmp_path):
+    record = painted(tmp_path / "a.png", 64, 64)
+    image, boxes, left = augmented(record, flip=1.0, scale=(1.0, 1.0), crop=64)
+    assert boxes.tolist() == [[30, 20, 54, 44]]
+    assert find_rectangle(image).tolist() == [30, 20, 54, 44]
+    assert left.tolist() == [0]
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("size", [(80, 60), (60, 80), (200, 90)])
+def test_scaling_and_cropping_move_boxes_with_pixels(tmp_path, size, flip):
+    record = painted(tmp_path / "a.png", *size)
+    seen = 0
+    for _ in range(20):
+        image, boxes, _ = augmented(record, flip=flip, scale=(0.5, 2.0), crop=96)
+        assert image.shape == (3, 96, 96)
+        if len(boxes):
+            seen += 1
+            torch.testing.assert_close(boxes[0], find_rectangle(image), atol=1.5, rtol=0)
+    assert seen >= 10
+
+
+def test_objects_cropped_away_are_dropped_with_their_labels(tmp_path):
+    boxes = ((0.0, 0.0, 20.0, 20.0), (108.0, 0.0, 128.0, 20.0))
+    record = painted(tmp_path / "a.png", 128, 32, boxes=boxes)
+    kept = {tuple(augmented(record, flip=0.0, scale=(4.0, 4.0), crop=32)[2].tolist()) for _ in range(20)}
+    assert (0,) in kept or (1,) in kept
+    assert (0, 1) not in kept
+
+
+def test_labels_and_crowds_follow_their_boxes(tmp_path, monkeypatch):
+    boxes = ((0.0, 0.0, 10.0, 10.0), (10.0, 10.0, 20.0, 20.0), (20.0, 20.0, 30.0, 30.0))
+    record = painted(tmp_path / "a.png", 32, 32, boxes=boxes)
+    record = replace(record, labels=(5, 6, 7), crowd=(False, True, False))
+    data = dataset(CocoDataset((record,), tuple("abcdefgh"), tuple(range(8)), tmp_path), AugmentConfig(crop=32))
+    left = torch.tensor([2, 1])
+    data.augment = lambda image, record: (image, torch.tensor(record.boxes_xyxy)[left], left)
+    sample = data[0, 0]
+    assert sample["labels"].tolist() == [7, 6]
+    assert sample["crowd"].tolist() == [False, True]
+
+
+def test_without_augmentation_boxes_move_with_pixels(folder):
+    for index in range(5):
+        sample = dataset(folder)[0, index]
+        assert min(sample["image"].shape[1:]) == 64 or max(sample["image"].shape[1:]) == 96
+        torch.testing.assert_close(sample["boxes"][0], find_rectangle(sample["image"]), atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize("augment", [None, AugmentConfig(crop=64)], ids=["plain", "augmented"])
+def test_an_image_without_objects(folder, augment):
+    sample = dataset(folder, augment)[0, 5]
+    assert sample["boxes"].shape == (0, 4)
+    assert sample["labels"].shape == sample["crowd"].shape == (0,)
+
+
+def test_a_batch_carries_sizes_targets_and_records(folder):
+    loader, _ = make_loader(dataset(folder), batch_size=6, workers=0, shuffle=False)
+    batch, targets, records = next(iter(loader))
+    assert records == list(folder.records)
+    assert batch.original_sizes.tolist() == [[record.height, record.width] for record in records]
+    assert targets.valid.tolist() == [[True]] * 5 + [[False]]
+
+
+def test_targets_are_padded_to_the_most_objects():
+    samples = [
+        {"boxes": torch.ones(2, 4), "labels": torch.tensor([4, 5]), "crowd": torch.tensor([False, True])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "crowd": torch.zeros(0).bool()},
+        {"boxes": torch.full((1, 4), 7.0), "labels": torch.tensor([6]), "crowd": torch.tensor([False])},
+    ]
+    targets = pad_targets(samples)
+    assert targets.boxes_xyxy[:, :, 0].tolist() == [[1, 1], [0, 0], [7, 0]]
+    assert targets.labels.tolist() == [[4, 5], [0, 0], [6, 0]]
+    assert targets.valid.tolist() == [[True, True], [False, False], [True, False]]
+    assert targets.crowd.tolist() == [[False, True], [False, False], [False, False]]
+    assert pad_targets(samples[1:2]).boxes_xyxy.shape == (1, 0, 4)
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(tmp_path):
+    record = painted(tmp_path / "a.png", 80, 60)
+    wrong = replace(record, width=81)
+    with pytest.raises(DataError, match=r"a.png: the image is 80 x 60 pixels, its annotation says 81 x 60"):
+        dataset(CocoDataset((wrong,), ("thing",), (1,), tmp_path))[0, 0]

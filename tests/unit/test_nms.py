@@ -1,0 +1,92 @@
+"""Suppression and top-k at fixed sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fpnkit.ops.nms import nms_keep, top_k
+
+INF = float("inf")
+A, A_SHIFTED, FAR = [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [50.0, 50.0, 60.0, 60.0]
+
+
+def keep(boxes, scores, groups=None, threshold=0.5) -> list[list[bool]]:
+    boxes, scores = torch.tensor(boxes), torch.tensor(scores)
+    groups = torch.zeros(scores.shape, dtype=torch.int64) if groups is None else torch.tensor(groups)
+    return nms_keep(boxes, scores, groups, threshold).tolist()
+
+
+def test_the_better_of_two_overlapping_boxes_stays():
+    assert keep([[A, A_SHIFTED, FAR]], [[0.9, 0.8, 0.1]]) == [[True, False, True]]
+    assert keep([[A, A_SHIFTED, FAR]], [[0.8, 0.9, 0.1]]) == [[False, True, True]]
+
+
+def test_only_an_iou_above_the_threshold_suppresses():
+    half = [0.0, 0.0, 10.0, 5.0]
+    assert keep([[A, half]], [[0.9, 0.8]], threshold=0.5) == [[True, True]]
+    assert keep([[A, half]], [[0.9, 0.8]], threshold=0.49) == [[True, False]]
+
+
+def test_a_suppressed_box_does_not_suppress():
+    row = [[0.0, 0.0, 10.0, 10.0], [4.0, 0.0, 14.0, 10.0], [8.0, 0.0, 18.0, 10.0]]
+    assert keep([row], [[0.9, 0.8, 0.7]], threshold=0.3) == [[True, False, True]]
+
+
+def test_groups_do_not_touch_one_another():
+    assert keep([[A, A_SHIFTED, A_SHIFTED]], [[0.9, 0.8, 0.7]], [[0, 1, 0]]) == [[True, True, False]]
+
+
+def test_groups_stay_apart_at_negative_coordinates():
+    boxes = [[[-100.0, -100.0, 50.0, 50.0], [-100.0, -100.0, 0.0, 0.0]]]
+    assert keep(boxes, [[0.9, 0.8]], [[0, 1]], 0.1) == [[True, True]]
+    assert keep(boxes, [[0.9, 0.8]], [[0, 0]], 0.1) == [[True, False]]
+
+
+def test_rows_do_not_touch_one_another():
+    assert keep([[A, A_SHIFTED], [A_SHIFTED, FAR]], [[0.9, 0.8], [0.7, 0.6]]) == [[True, False], [True, True]]
+
+
+@pytest.mark.parametrize("junk", [float("nan"), INF, -INF, -1e6])
+def test_padding_may_hold_anything(junk):
+    found = keep([[A, A_SHIFTED], [[junk] * 4, [junk] * 4]], [[0.9, 0.8], [-INF, -INF]], [[0, 1], [0, 1]])
+    assert found[0] == [True, True]
+    assert keep([[A, A_SHIFTED, [junk] * 4]], [[0.9, 0.8, -INF]])[0][:2] == [True, False]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 5), (2, 0), (0, 0)])
+def test_nothing_to_suppress(rows, columns):
+    groups = torch.zeros(rows, columns, dtype=torch.int64)
+    assert nms_keep(torch.zeros(rows, columns, 4), torch.zeros(rows, columns), groups, 0.5).shape == (rows, columns)
+
+
+def test_nms_declares_its_output_to_compilers():
+    boxes = torch.tensor([[A, A_SHIFTED, FAR]])
+    inputs = (boxes, torch.rand(1, 3), torch.zeros(1, 3, dtype=torch.int64), 0.5)
+    torch.library.opcheck(nms_keep, inputs, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_top_k_of_more_than_k():
+    best, index, valid = top_k(torch.tensor([[0.1, 0.9, 0.5], [3.0, 1.0, 2.0]]), 2)
+    torch.testing.assert_close(best, torch.tensor([[0.9, 0.5], [3.0, 2.0]]))
+    assert index.tolist() == [[1, 2], [0, 2]]
+    assert valid.all()
+
+
+def test_top_k_of_fewer_than_k_is_padded():
+    best, index, valid = top_k(torch.tensor([[0.1, 0.9]]), 4)
+    torch.testing.assert_close(best, torch.tensor([[0.9, 0.1, -INF, -INF]]))
+    assert index[0, :2].tolist() == [1, 0]
+    assert ((index >= 0) & (index < 2)).all()
+    assert valid.tolist() == [[True, True, False, False]]
+
+
+def test_top_k_calls_masked_scores_invalid():
+    _, index, valid = top_k(torch.tensor([[-INF, 0.2, -INF]]), 3)
+    assert valid.tolist() == [[True, False, False]]
+    assert index[0, 0] == 1
+    assert ((index >= 0) & (index < 3)).all()
+
+
+def test_top_k_of_no_rows():
+    assert [each.shape for each in top_k(torch.zeros(0, 5), 3)] == [(0, 3)] * 3
