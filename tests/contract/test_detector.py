@@ -220,7 +220,8 @@ def test_no_objects_give_finite_losses(most):
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), -1e30])
 @pytest.mark.parametrize("objects", [[], [[4.0, 4.0, 40.0, 40.0]]], ids=["no object", "one object"])
 def test_padding_of_targets_may_hold_anything(junk, objects):
-    detector, targets = build(), targets_of(objects, most=3)
+    detector = build(roi=replace(ROI, samples=64))  # more than there are proposals: padding is drawn too
+    targets = targets_of(objects, most=3)
     targets.boxes_xyxy[~targets.valid] = junk
     targets.labels[~targets.valid] = -7
     backward(detector.losses(batch_of((64, 64)), targets))

@@ -7,7 +7,6 @@ import pytest
 from fpnkit.data.coco import read_coco
 from fpnkit.errors import DataError
 
-
 CHEAP = ("--model", "faster_rcnn_lite0_fpn", "--epochs", "1", "--batch-size", "2", "--crop", "32")
 """Should bad data be taken, so that the test fails fast."""
 

@@ -174,7 +174,7 @@ def test_weights_that_are_not_finite_are_refused(value, changed, cli, photo, tmp
     path = changed(set_value("roi.fc1.weight", value))
     outcome = cli("predict", photo, "--model", path, "--out", tmp_path / "out")
     outcome.refuses(3, path, "roi.fc1.weight holds values that are not finite")
-    with pytest.raises(CheckpointError, match="roi.fc1.weight holds values that are not finite"):
+    with pytest.raises(CheckpointError, match=r"roi\.fc1\.weight holds values that are not finite"):
         read_backbone_weights(path)
 
 

@@ -81,9 +81,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     assert kept(run) == uninterrupted
 
 
-def test_stopped_and_resumed_after_every_step_it_is_still_the_same(
-    tmp_path, cli, training, monkeypatch, uninterrupted
-):
+def test_stopped_and_resumed_after_every_step_it_is_still_the_same(tmp_path, cli, training, monkeypatch, uninterrupted):
     run, codes = tmp_path / "run", []
     for step in range(1, 7):
         with monkeypatch.context() as patched:
@@ -122,6 +120,6 @@ def test_signal_to_the_whole_process_group_leaves_a_checkpoint(number, tmp_path,
     state = train.load_state(run / "state" / "last.pt")
     assert 1 <= state["step"] < 120
     assert (run / "weights" / "last.safetensors").is_file()
-    assert not [each for each in run.rglob(".*")]
+    assert not list(run.rglob(".*"))
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

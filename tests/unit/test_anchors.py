@@ -92,6 +92,20 @@ def test_anchors_can_be_rounded_to_whole_pixels():
     assert anchors[0].tolist() == [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
 
 
+def test_predictions_stand_in_the_order_of_their_anchors():
+    """A head that multiplies each cell by the number of its output channel."""
+    head = RPNHead([LevelSpec("p2", 4, 1)])
+    torch.nn.init.dirac_(head.conv.weight)
+    with torch.no_grad():
+        head.objectness.weight.copy_(torch.arange(1.0, 4).reshape(3, 1, 1, 1))
+        head.deltas.weight.copy_(torch.arange(1.0, 13).reshape(12, 1, 1, 1))
+    cells = torch.arange(1.0, 7)
+    (logits,), (deltas,) = head({"p2": cells.reshape(1, 1, 2, 3)})
+    assert logits[0].tolist() == [cell * ratio for cell in range(1, 7) for ratio in (1, 2, 3)]
+    assert torch.equal(deltas[0].flatten(), (cells[:, None] * torch.arange(1.0, 13)).flatten())
+    assert deltas.shape == (1, 18, 4)
+
+
 @pytest.mark.parametrize(("size", "ratios"), [(0, (1.0,)), (-8, (1.0,)), (8, (1.0, 0.0)), (8, ())])
 def test_sizes_and_ratios_must_be_positive(size, ratios):
     with pytest.raises(ConfigError) as error:

@@ -188,6 +188,13 @@ def test_without_augmentation_boxes_move_with_pixels(folder):
         torch.testing.assert_close(sample["boxes"][0], find_rectangle(sample["image"]), atol=1.0, rtol=0)
 
 
+def test_boxes_follow_each_side_by_itself(tmp_path):
+    record = painted(tmp_path / "a.png", 300, 2, boxes=((0.0, 0.0, 300.0, 2.0),))
+    sample = dataset(CocoDataset((record,), ("thing",), (1,), tmp_path))[0, 0]
+    assert sample["image"].shape == (3, 1, 96)
+    torch.testing.assert_close(sample["boxes"], torch.tensor([[0.0, 0.0, 96.0, 1.0]]))
+
+
 @pytest.mark.parametrize("augment", [None, AugmentConfig(crop=64)], ids=["plain", "augmented"])
 def test_an_image_without_objects(folder, augment):
     sample = dataset(folder, augment)[0, 5]

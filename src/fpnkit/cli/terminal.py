@@ -18,11 +18,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-PLAIN = {"highlight": False, "markup": False, "emoji": False}
-"""Names of files and classes are printed as they are, whatever they hold."""
-
-console = Console(**PLAIN)
-errors = Console(stderr=True, **PLAIN)
+# Without markup: names of files and classes are printed as they are, whatever they hold.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 SHOWN_PROBLEMS = 5
 

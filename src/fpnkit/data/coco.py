@@ -143,7 +143,7 @@ def ground_truth(dataset: CocoDataset) -> dict[str, list[dict[str, Any]]]:
         annotations are counted from 1, since pycocotools takes an object of id 0 for none.
     """
     usable = {number for record in dataset.records for number in record.annotation_ids}
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for entry in _load(dataset.annotations_path)["annotations"]:
         if _is_id(entry) and entry["id"] in usable:
             usable.remove(entry["id"])
@@ -156,7 +156,7 @@ def ground_truth(dataset: CocoDataset) -> dict[str, list[dict[str, Any]]]:
 
 
 def _plain_annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
-    area = entry.get("area")
+    area: Any = entry.get("area")
     if not _is_number(area) or not 0 <= area < math.inf:
         area = entry["bbox"][2] * entry["bbox"][3]
     copied = {name: entry[name] for name in ("image_id", "category_id", "bbox")}

@@ -42,7 +42,12 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.short_side <= self.long_side:
             raise ConfigError(f"expected 1 <= short_side <= long_side, got {self.short_side} and {self.long_side}")
-        if len(self.mean) != 3 or len(self.std) != 3 or not math.isfinite(sum(self.mean + self.std)) or min(self.std) <= 0:
+        if (
+            len(self.mean) != 3
+            or len(self.std) != 3
+            or not math.isfinite(sum(self.mean + self.std))
+            or min(self.std) <= 0
+        ):
             raise ConfigError(f"mean and std need three finite values, std above 0, got {self.mean} and {self.std}")
         if self.pad_to < 1:
             raise ConfigError(f"pad_to must be 1 or more, got {self.pad_to}")

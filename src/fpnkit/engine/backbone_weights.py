@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -37,7 +38,7 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         require_file(path)
         try:
-            state = load_file(path)
+            state: Any = load_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from None
     else:

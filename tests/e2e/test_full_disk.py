@@ -1,0 +1,89 @@
+"""A write that fails leaves the last good file as it was, byte for byte, and nothing half-written beside it."""
+
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from fpnkit.cli.terminal import TrainingScreen
+from fpnkit.engine import train
+from fpnkit.engine.checkpoint import load_state, write_json
+from fpnkit.errors import CheckpointError
+
+LIMITED = """
+import resource, sys
+from fpnkit.cli import main
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), hard))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def with_small_disk(limit: int, *words: object) -> subprocess.CompletedProcess:
+    """The command in a process in which no file can grow beyond `limit` bytes: writes fail as on a full disk."""
+    command = [sys.executable, "-c", LIMITED, str(limit), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
+
+
+def contents(folder) -> dict:
+    return {each: each.read_bytes() for each in folder.rglob("*") if each.is_file() and each.suffix != ".csv"}
+
+
+@pytest.fixture
+def stopped(tmp_path, cli, training, monkeypatch):
+    """A run that was stopped after its first step."""
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingScreen, "on_step", lambda *given: signal.raise_signal(signal.SIGTERM))
+        assert cli(*training(run)).code == 4
+    return run
+
+
+def test_checkpoint_survives_a_disk_that_fills_up(stopped, training):
+    before = contents(stopped)
+    ended = with_small_disk(1_000_000, *training(stopped, "--resume"))
+    assert ended.returncode == 3
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"fpnkit: error: {stopped / 'weights' / 'last.safetensors'}: could not be written: ")
+    assert "File too large" in line
+    after = {path: content for path, content in contents(stopped).items() if "tfevents" not in path.name}
+    assert after == {path: content for path, content in before.items() if "tfevents" not in path.name}
+    assert load_state(stopped / "state" / "last.pt")["step"] == 1
+
+
+@pytest.fixture
+def limited():
+    """Sets the largest size of a file in this process, for the length of a test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_training_state_survives_and_the_true_reason_is_told(tmp_path, limited):
+    path = tmp_path / "last.pt"
+    train.save_state(path, {"step": 1})
+    before = path.read_bytes()
+    limited(100_000)
+    with pytest.raises(CheckpointError, match=r"last\.pt: could not be written: File too large; what was there"):
+        train.save_state(path, {"step": 2, "random": train.torch.zeros(1_000_000)})
+    assert contents(tmp_path) == {path: before}
+
+
+def test_json_survives(tmp_path, limited):
+    path = tmp_path / "predictions.json"
+    write_json(path, [1])
+    before = path.read_bytes()
+    limited(1000)
+    with pytest.raises(CheckpointError, match="could not be written: File too large"):
+        write_json(path, list(range(10_000)))
+    assert contents(tmp_path) == {path: before}
+
+
+def test_picture_that_cannot_be_written_is_named(tmp_path, cli, photo, loaded, limited):
+    limited(1000)
+    outcome = cli("predict", photo, "--out", tmp_path / "out", "--min-score", 0)
+    limited(resource.RLIM_INFINITY)
+    outcome.refuses(3, tmp_path / "out" / "photo.annotated.jpg", "could not be written: File too large")
+    assert contents(tmp_path / "out") == {}
