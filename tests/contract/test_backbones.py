@@ -294,3 +294,12 @@ def test_the_first_tensor_that_does_not_fit_is_named(resnet18_state):
         "backbone weights do not fit: layer1.0.conv1.weight expects shape (64, 64, 3, 3), the file has shape "
         "(64, 64, 5, 5) there: pass the ImageNet weights of the same network"
     )
+
+
+def test_thawed_backbone_learns_everywhere() -> None:
+    backbone = backbones.timm("resnet18", frozen_stages=1).thaw().train()
+    sum(feature.square().mean() for feature in backbone(torch.randn(2, 3, 64, 64)).values()).backward()
+    silent = [name for name, each in backbone.named_parameters() if each.grad is None or not each.grad.any()]
+    assert all("conv" in name or "bn1" in name for name in silent)  # behind norms that start at zero, first step only
+    assert all(module.training for module in backbone.modules())
+    assert any("bn2.weight" in name and each.grad.any() for name, each in backbone.named_parameters())

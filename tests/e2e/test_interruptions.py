@@ -6,16 +6,14 @@ import time
 
 import pytest
 
+from fpnkit.cli import main
 from fpnkit.cli.terminal import TrainingScreen
 from fpnkit.engine import train
 from fpnkit.engine.run_folder import RunFolder
 
 pytest.importorskip("pycocotools")
 
-
-@pytest.fixture(autouse=True)
-def every_step_is_logged(monkeypatch):
-    monkeypatch.setattr(RunFolder, "LOG_EVERY", 1)
+SMALL = ("--crop", 64)
 
 
 def stop_at(patched, moment: str, signals: list) -> None:
@@ -40,6 +38,11 @@ def stop_at(patched, moment: str, signals: list) -> None:
         patched.setattr(TrainingScreen, "on_evaluated_images", lambda *given: send(next(times) == int(number)))
 
 
+def log_all_and_draw_nothing(patched) -> None:
+    patched.setattr(RunFolder, "LOG_EVERY", 1)
+    patched.setattr(RunFolder, "draw_curves", lambda self: None)
+
+
 def kept(run) -> dict[str, bytes]:
     names = ("weights/last.safetensors", "weights/best.safetensors", "metrics.csv", "config.json")
     return {name: (run / name).read_bytes() for name in names}
@@ -48,21 +51,17 @@ def kept(run) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, training):
     """What a run of six steps leaves when nobody stops it."""
-    from fpnkit.cli import main
-
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(RunFolder, "LOG_EVERY", 1)
-        assert main([str(word) for word in training(run)]) == 0
+        log_all_and_draw_nothing(patched)
+        assert main([str(word) for word in training(run, *SMALL)]) == 0
     return kept(run)
 
 
 @pytest.mark.parametrize(
     ("moment", "signals"),
     [
-        ("step 2", [signal.SIGINT]),
-        ("step 3", [signal.SIGTERM]),
-        ("step 4", [signal.SIGINT, signal.SIGTERM, signal.SIGINT]),
+        ("step 2", [signal.SIGINT, signal.SIGTERM, signal.SIGINT]),
         ("evaluation 1", [signal.SIGTERM]),
         ("evaluation 3", [signal.SIGINT]),
     ],
@@ -71,23 +70,25 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     moment, signals, tmp_path, cli, training, monkeypatch, uninterrupted
 ):
     run = tmp_path / "run"
+    log_all_and_draw_nothing(monkeypatch)
     with monkeypatch.context() as patched:
         stop_at(patched, moment, signals)
-        outcome = cli(*training(run))
+        outcome = cli(*training(run, *SMALL))
     assert (outcome.code, outcome.err) == (4, "")
     assert "the same command with --resume goes on" in outcome.out
-    outcome = cli(*training(run, "--resume"))
+    outcome = cli(*training(run, *SMALL, "--resume"))
     assert (outcome.code, outcome.err) == (0, "")
     assert kept(run) == uninterrupted
 
 
 def test_stopped_and_resumed_after_every_step_it_is_still_the_same(tmp_path, cli, training, monkeypatch, uninterrupted):
     run, codes = tmp_path / "run", []
+    log_all_and_draw_nothing(monkeypatch)
     for step in range(1, 7):
         with monkeypatch.context() as patched:
             stop_at(patched, f"step {step}", [signal.SIGTERM])
-            codes.append(cli(*training(run, *["--resume"][: step - 1])).code)
-    codes.append(cli(*training(run, "--resume")).code)
+            codes.append(cli(*training(run, *SMALL, *["--resume"][: step - 1])).code)
+    codes.append(cli(*training(run, *SMALL, "--resume")).code)
     assert codes == [4] * 6 + [0]
     assert kept(run) == uninterrupted
 
@@ -95,13 +96,13 @@ def test_stopped_and_resumed_after_every_step_it_is_still_the_same(tmp_path, cli
 def test_a_second_request_does_not_wait(tmp_path, cli, training, monkeypatch):
     monkeypatch.setattr(train, "ECHO_SECONDS", -1.0)
     stop_at(monkeypatch, "step 1", [signal.SIGINT, signal.SIGINT])
-    cli(*training(tmp_path / "run")).refuses(1, "interrupted")
+    cli(*training(tmp_path / "run", *SMALL)).refuses(1, "interrupted")
 
 
 def test_handlers_are_given_back(tmp_path, cli, training, monkeypatch):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     stop_at(monkeypatch, "step 1", [signal.SIGTERM])
-    assert cli(*training(tmp_path / "run")).code == 4
+    assert cli(*training(tmp_path / "run", *SMALL)).code == 4
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
@@ -109,7 +110,7 @@ def test_handlers_are_given_back(tmp_path, cli, training, monkeypatch):
 def test_signal_to_the_whole_process_group_leaves_a_checkpoint(number, tmp_path, start, training, cli):
     """As a terminal sends it: the loading process gets it, too."""
     run = tmp_path / "run"
-    process = start(*training(run, "--epochs", 40, "--workers", 1))
+    process = start(*training(run, *SMALL, "--epochs", 40, "--workers", 1))
     log, deadline = run / "metrics.csv", time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline and (not log.exists() or log.stat().st_size < 10):
         time.sleep(0.02)

@@ -12,7 +12,7 @@ from PIL import Image
 from fpnkit.data.coco import CocoDataset, Record
 from fpnkit.data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader, pad_targets
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
-from fpnkit.errors import DataError
+from fpnkit.errors import ConfigError, DataError
 
 PREPROCESS = Preprocess(PreprocessConfig(short_side=64, long_side=96, mean=(0.0,) * 3, std=(1.0,) * 3))
 BOX = (10.0, 20.0, 34.0, 44.0)
@@ -229,3 +229,41 @@ def test_an_image_of_another_size_than_annotated_is_refused(tmp_path):
     wrong = replace(record, width=81)
     with pytest.raises(DataError, match=r"a.png: the image is 80 x 60 pixels, its annotation says 81 x 60"):
         dataset(CocoDataset((wrong,), ("thing",), (1,), tmp_path))[0, 0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_image_is_named_wherever_it_was_loaded(folder, workers):
+    wrong = replace(folder.records[2], height=1)
+    records = replace(folder, records=(*folder.records[:2], wrong))
+    loader, _ = make_loader(dataset(records), batch_size=2, workers=workers, shuffle=False)
+    with pytest.raises(DataError, match=r"^[^\n]*2.png: the image is 100 x 50 pixels, [^\n]*$"):
+        list(loader)
+
+
+def test_a_pass_over_the_data_leaves_the_global_random_state(folder):
+    loader, _ = make_loader(dataset(folder, AugmentConfig(crop=64)), batch_size=2, workers=0, shuffle=True)
+    before = torch.get_rng_state()
+    assert len(list(loader)) == 3
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [(400, 1), (1, 400), (1, 1)])
+def test_extreme_shapes_can_be_augmented(tmp_path, size):
+    width, height = size
+    record = painted(tmp_path / "a.png", width, height, boxes=((0.0, 0.0, float(width), float(height)),))
+    image, boxes, _ = augmented(record, crop=32)
+    assert image.shape == (3, 32, 32)
+    assert ((boxes >= 0) & (boxes <= 32)).all()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"scale": (1.6, 0.8)}, "scale must be two factors above 0, the smaller one first, got 1.6 0.8"),
+        ({"crop": 0}, "crop must be 1 or more, got 0"),
+        ({"flip": 1.5}, r"flip and min_visible must lie in 0..1, got 1.5 and 0.25"),
+    ],
+)
+def test_bad_augmentation_is_refused(numbers, message):
+    with pytest.raises(ConfigError, match=message):
+        AugmentConfig(**numbers)

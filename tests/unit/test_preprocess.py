@@ -157,6 +157,7 @@ def test_restore_keeps_all_but_the_boxes():
         ({"short_side": 0}, "expected 1 <= short_side <= long_side, got 0 and 1333"),
         ({"short_side": 900, "long_side": 800}, "expected 1 <= short_side <= long_side, got 900 and 800"),
         ({"std": (1, 0, 1)}, r"mean and std need three .*values, std above 0, got .* and \(1, 0, 1\)"),
+        ({"mean": (0.5, 0.5, float("nan"))}, "three finite values"),
         ({"mean": (0.5,)}, r"mean and std need three .*values.*got \(0.5,\)"),
         ({"pad_to": 0}, "pad_to must be 1 or more, got 0"),
     ],

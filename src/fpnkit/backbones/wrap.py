@@ -53,6 +53,14 @@ class Backbone(nn.Module):
             self._frozen.extend(norms)
         return self.train(self.training)
 
+    def thaw(self) -> Backbone:
+        """Let everything learn again. A backbone without trained weights needs it: batch norms that some networks
+        start at zero would else keep whole blocks silent for ever.
+        """
+        self._frozen.clear()
+        self.body.requires_grad_(True)
+        return self.train(self.training)
+
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
         for module in self._frozen:

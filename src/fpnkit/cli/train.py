@@ -111,6 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         val_data,
         arguments.out,
         pretrained=weights == "timm",
+        from_scratch=arguments.backbone_weights == "none",
         backbone_weights=None if weights in ("none", "timm") else Path(weights),
     )
     if arguments.resume:

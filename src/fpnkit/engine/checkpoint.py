@@ -167,8 +167,13 @@ def fill(detector: FasterRCNN, state: dict[str, Tensor], path: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON, replaced whole."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))  # file names need not be Unicode
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, replaced whole. Pictures come this way, too: Pillow does not notice a disk that fills up."""
     with replaced_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # of file names that are not Unicode
+        temporary.write_bytes(content)
 
 
 def read_plain(path: Path) -> Any:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .checkpoint import replaced_whole
+from .checkpoint import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 
@@ -38,8 +43,14 @@ def draw_precision_recall(path: Path, precision: np.ndarray, classes: Sequence[s
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
-    with replaced_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    write_figure(path, figure)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a matplotlib figure as PNG, replaced whole."""
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png", dpi=110)
+    write_bytes(path, encoded.getvalue())
 
 
 def _draw_classes(axes, recall: np.ndarray, precision: np.ndarray, classes: Sequence[str], most: int = 12) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..data.preprocess import Preprocess, restore
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
 from ..zoo.shipped import SHA256, shipped_weights
-from .checkpoint import load_weights, replaced_whole
+from .checkpoint import load_weights, write_bytes
 from .device import choose_device, mixed_precision
 from .draw import COMMENT, annotate
 
@@ -74,8 +75,9 @@ class Result:
         picture_format = Image.registered_extensions().get(path.suffix.lower())
         if picture_format not in FORMATS:
             raise ConfigError(f"{path}: pictures are saved as {', '.join(FORMATS)}, by the file's ending")
-        with replaced_whole(path) as temporary:
-            self.annotated().save(temporary, format=picture_format, quality=92, comment=COMMENT)
+        encoded = io.BytesIO()
+        self.annotated().save(encoded, format=picture_format, quality=92, comment=COMMENT)
+        write_bytes(path, encoded.getvalue())
 
 
 class Predictor:

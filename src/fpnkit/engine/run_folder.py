@@ -9,6 +9,7 @@ from typing import Any
 
 from ..version import __version__
 from .checkpoint import replaced_whole, write_json
+from .plots import write_figure
 
 
 class RunFolder:
@@ -55,8 +56,7 @@ class RunFolder:
         self._board = SummaryWriter(str(self.path), purge_step=step + 1 if step else None)
 
     def close(self) -> None:
-        """Draw the curves and let TensorBoard's file go."""
-        self.draw_curves()
+        """Let TensorBoard's file go."""
         self._board.close()
 
     def add_losses(self, step: int, losses: dict[str, float], rate: float) -> None:
@@ -95,8 +95,7 @@ class RunFolder:
             axes.grid(alpha=0.3)
             if axes.lines:
                 axes.legend(frameon=False)
-        with replaced_whole(self.path / "curves.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        write_figure(self.path / "curves.png", figure)
 
     def _append(self, row: dict[str, Any]) -> None:
         for name, value in row.items():

@@ -104,6 +104,7 @@ class Trainer:
         out: the run's folder.
         pretrained: let timm download ImageNet weights for the backbone.
         backbone_weights: a classifier's file for the backbone instead.
+        from_scratch: the backbone has learnt nothing yet, so nothing of it stays frozen.
     Raises:
         DataError: a data set without any object.
         CheckpointError: the file for the backbone cannot be used.
@@ -118,6 +119,7 @@ class Trainer:
         *,
         pretrained: bool = False,
         backbone_weights: Path | None = None,
+        from_scratch: bool = False,
     ) -> None:
         require_objects(train_data)
         require_objects(val_data)
@@ -130,6 +132,8 @@ class Trainer:
         self.detector = build(config.model, len(train_data.classes), pretrained=pretrained)
         if backbone_weights is not None:
             load_backbone_weights(self.detector.backbone, backbone_weights)
+        if from_scratch:
+            self.detector.backbone.thaw()
         self.detector.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu" and config.precision == "bf16":
             keep_depthwise_in_float32(self.detector)
@@ -207,6 +211,7 @@ class Trainer:
             watcher.on_step(self.step, self.total_steps, losses)
             if self._stop_asked is not None or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save()
+                self.folder.draw_curves()
                 saved = time.monotonic()
             if self._stop_asked is not None:
                 return

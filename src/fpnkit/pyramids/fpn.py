@@ -87,7 +87,7 @@ def upsample(coarse: Tensor, *, like: Tensor) -> Tensor:
 
 def subsample(feature: Tensor) -> Tensor:
     """Every second cell in both directions: (N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2))."""
-    return F.max_pool2d(feature, kernel_size=1, stride=2)
+    return feature[:, :, ::2, ::2]  # with max_pool2d an exported graph would serve odd sizes only, or even ones
 
 
 def _require(bottom_up: Features, level: LevelSpec) -> None:
