@@ -1,5 +1,6 @@
 """A write that fails leaves the last good file as it was, byte for byte, and nothing half-written beside it."""
 
+import contextlib
 import resource
 import signal
 import subprocess
@@ -53,37 +54,40 @@ def test_checkpoint_survives_a_disk_that_fills_up(stopped, training):
     assert load_state(stopped / "state" / "last.pt")["step"] == 1
 
 
-@pytest.fixture
-def limited():
-    """Sets the largest size of a file in this process, for the length of a test."""
+@contextlib.contextmanager
+def limited(size: int):
+    """No file of this process can grow beyond `size` bytes; lifted before pytest itself writes a log."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_training_state_survives_and_the_true_reason_is_told(tmp_path, limited):
+def test_training_state_survives_and_the_true_reason_is_told(tmp_path):
     path = tmp_path / "last.pt"
     train.save_state(path, {"step": 1})
     before = path.read_bytes()
-    limited(100_000)
-    with pytest.raises(CheckpointError, match=r"last\.pt: could not be written: File too large; what was there"):
+    with (
+        limited(100_000),
+        pytest.raises(CheckpointError, match=r"last\.pt: could not be written: File too large; what was there"),
+    ):
         train.save_state(path, {"step": 2, "random": train.torch.zeros(1_000_000)})
     assert contents(tmp_path) == {path: before}
 
 
-def test_json_survives(tmp_path, limited):
+def test_json_survives(tmp_path):
     path = tmp_path / "predictions.json"
     write_json(path, [1])
     before = path.read_bytes()
-    limited(1000)
-    with pytest.raises(CheckpointError, match="could not be written: File too large"):
+    with limited(1000), pytest.raises(CheckpointError, match="could not be written: File too large"):
         write_json(path, list(range(10_000)))
     assert contents(tmp_path) == {path: before}
 
 
-def test_picture_that_cannot_be_written_is_named(tmp_path, cli, photo, loaded, limited):
-    limited(1000)
-    outcome = cli("predict", photo, "--out", tmp_path / "out", "--min-score", 0)
-    limited(resource.RLIM_INFINITY)
+def test_picture_that_cannot_be_written_is_named(tmp_path, cli, photo, loaded):
+    with limited(1000):
+        outcome = cli("predict", photo, "--out", tmp_path / "out", "--min-score", 0)
     outcome.refuses(3, tmp_path / "out" / "photo.annotated.jpg", "could not be written: File too large")
     assert contents(tmp_path / "out") == {}
