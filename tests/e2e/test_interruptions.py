@@ -8,7 +8,7 @@ import pytest
 
 from fpnkit.cli import main
 from fpnkit.cli.terminal import TrainingScreen
-from fpnkit.engine import train
+from fpnkit.engine import stop, train
 from fpnkit.engine.run_folder import RunFolder
 
 pytest.importorskip("pycocotools")
@@ -94,7 +94,7 @@ def test_stopped_and_resumed_after_every_step_it_is_still_the_same(tmp_path, cli
 
 
 def test_a_second_request_does_not_wait(tmp_path, cli, training, monkeypatch):
-    monkeypatch.setattr(train, "ECHO_SECONDS", -1.0)
+    monkeypatch.setattr(stop, "ECHO_SECONDS", -1.0)
     stop_at(monkeypatch, "step 1", [signal.SIGINT, signal.SIGINT])
     cli(*training(tmp_path / "run", *SMALL)).refuses(1, "interrupted")
 

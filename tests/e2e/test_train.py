@@ -115,6 +115,7 @@ def test_resuming_a_finished_run_changes_no_weights(trained, cli, training):
         (("--lr", 1), "made with lr 0.002, not 1.0"),
         (("--epochs", 9), "made with epochs 8, not 9"),
         (("--crop", 64), "made with augment"),
+        (("--backbone-weights", "timm"), "made with from_scratch True, not False"),
         (("--model", "faster_rcnn_r50_fpn"), "made with model 'faster_rcnn_lite0_fpn', not 'faster_rcnn_r50_fpn'"),
         (("--classes", "disc"), "made with classes ['square', 'disc'], not ['disc']"),
     ],

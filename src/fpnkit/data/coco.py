@@ -6,28 +6,26 @@ import difflib
 import json
 import math
 import os
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-
-BORDER_TOLERANCE = 2.0
-"""Pixels by which a box may stand out of its image, as rounding in real data sets makes it; it is clipped."""
+from .coco_checks import (
+    annotation_problem,
+    category_problem,
+    id_or_place,
+    image_problem,
+    is_id,
+    is_number,
+    shown,
+    slashed,
+)
 
 MAX_BAD_SHARE = 0.001
 """Large real data sets hold a few broken records; up to this share they are reported and left out, above it
 the file is refused."""
-
-LARGEST = 2**53
-"""Beyond, floats do not tell neighbouring whole numbers apart."""
-
-NO_ID = "expected an object with an integer id"
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 Object = tuple[tuple[float, float, float, float], int, bool, int]
 """Box, label, crowd, annotation id."""
@@ -145,7 +143,7 @@ def ground_truth(dataset: CocoDataset) -> dict[str, list[dict[str, Any]]]:
     usable = {number for record in dataset.records for number in record.annotation_ids}
     annotations: list[dict[str, Any]] = []
     for entry in _load(dataset.annotations_path)["annotations"]:
-        if _is_id(entry) and entry["id"] in usable:
+        if is_id(entry) and entry["id"] in usable:
             usable.remove(entry["id"])
             annotations.append(_plain_annotation(entry, len(annotations) + 1))
     images = [{"id": each.image_id, "width": each.width, "height": each.height} for each in dataset.records]
@@ -157,7 +155,7 @@ def ground_truth(dataset: CocoDataset) -> dict[str, list[dict[str, Any]]]:
 
 def _plain_annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
     area: Any = entry.get("area")
-    if not _is_number(area) or not 0 <= area < math.inf:
+    if not is_number(area) or not 0 <= area < math.inf:
         area = entry["bbox"][2] * entry["bbox"][3]
     copied = {name: entry[name] for name in ("image_id", "category_id", "bbox")}
     return {"id": number, **copied, "area": area, "iscrowd": int(entry.get("iscrowd") or 0)}
@@ -189,23 +187,13 @@ def _categories(entries: list[Any], path: Path, problems: list[Problem]) -> dict
     names: dict[int, str] = {}
     taken: set[str] = set()
     for place, entry in enumerate(entries):
-        reason = _category_problem(entry, names, taken)
+        reason = category_problem(entry, names, taken)
         if reason is None:
             names[entry["id"]] = entry["name"]
             taken.add(entry["name"])
         else:
-            problems.append(Problem(str(path), f"category {_id_or_place(entry, place)}", reason))
+            problems.append(Problem(str(path), f"category {id_or_place(entry, place)}", reason))
     return names
-
-
-def _category_problem(entry: Any, names: dict[int, str], taken: set[str]) -> str | None:
-    if not _is_id(entry) or not isinstance(entry.get("name"), str) or not entry["name"]:
-        return "expected an integer id and a name"
-    if entry["id"] in names:
-        return "this category id is used twice"
-    if entry["name"] in taken:
-        return f"the name {_shown(entry['name'])} is used twice"
-    return None
 
 
 def _select(names: dict[int, str], classes: Sequence[str] | None, path: Path) -> dict[int, int]:
@@ -229,31 +217,14 @@ def _images(entries: list[Any], path: Path, images_dir: Path, problems: list[Pro
     images: dict[int, dict[str, Any]] = {}
     present: dict[str, set[str]] = {}
     for place, entry in enumerate(entries):
-        reason = _image_problem(entry, images)
-        if reason is None and not _exists(images_dir, _slashed(entry["file_name"]), present):
-            reason = f"{_shown(entry['file_name'])} is not in {images_dir}"
+        reason = image_problem(entry, images)
+        if reason is None and not _exists(images_dir, slashed(entry["file_name"]), present):
+            reason = f"{shown(entry['file_name'])} is not in {images_dir}"
         if reason is None:
-            images[entry["id"]] = {**entry, "path": images_dir / _slashed(entry["file_name"])}
+            images[entry["id"]] = {**entry, "path": images_dir / slashed(entry["file_name"])}
         else:
-            problems.append(Problem(str(path), f"image {_id_or_place(entry, place)}", reason))
+            problems.append(Problem(str(path), f"image {id_or_place(entry, place)}", reason))
     return images
-
-
-def _image_problem(entry: Any, seen: dict[int, dict[str, Any]]) -> str | None:
-    if not _is_id(entry):
-        return NO_ID
-    if entry["id"] in seen:
-        return "this image id is used twice"
-    name = entry.get("file_name")
-    if not isinstance(name, str) or not name or "\0" in name:
-        return "expected a file_name"
-    place = PurePosixPath(_slashed(name))
-    if place.is_absolute() or ".." in place.parts:
-        return f"file_name {_shown(name)} leads out of the image folder"
-    for side in ("width", "height"):
-        if not _is_number(entry.get(side)) or not isinstance(entry[side], int) or not 1 <= entry[side] < LARGEST:
-            return f"expected a positive integer {side}, got {_shown(entry.get(side))}"
-    return None
 
 
 def _exists(images_dir: Path, name: str, present: dict[str, set[str]]) -> bool:
@@ -267,11 +238,6 @@ def _exists(images_dir: Path, name: str, present: dict[str, set[str]]) -> bool:
     return leaf in present[parent]
 
 
-def _slashed(name: str) -> str:
-    """A file_name as written on Windows, too."""
-    return name.replace("\\", "/")
-
-
 def _annotations(
     entries: list[Any],
     path: Path,
@@ -283,45 +249,14 @@ def _annotations(
     objects: dict[int, list[Object]] = {key: [] for key in images}
     seen: set[int] = set()
     for place, entry in enumerate(entries):
-        reason = _annotation_problem(entry, images, names, seen)
+        reason = annotation_problem(entry, images, names, seen)
         if reason is not None:
-            problems.append(Problem(str(path), f"annotation {_id_or_place(entry, place)}", reason))
+            problems.append(Problem(str(path), f"annotation {id_or_place(entry, place)}", reason))
         elif entry["category_id"] in kept:
             box = _clipped(entry["bbox"], images[entry["image_id"]])
             crowd = bool(entry.get("iscrowd"))
             objects[entry["image_id"]].append((box, kept[entry["category_id"]], crowd, entry["id"]))
     return objects
-
-
-def _annotation_problem(
-    entry: Any, images: dict[int, dict[str, Any]], names: dict[int, str], seen: set[int]
-) -> str | None:
-    if not _is_id(entry):
-        return NO_ID
-    if entry["id"] in seen:
-        return "this annotation id is used twice"
-    seen.add(entry["id"])
-    if not _hashable_in(entry.get("image_id"), images):
-        return f"image_id {_shown(entry.get('image_id'))} is not among the usable images"
-    if not _hashable_in(entry.get("category_id"), names):
-        return f"category_id {_shown(entry.get('category_id'))} is not among the categories"
-    if entry.get("iscrowd") not in (0, 1, None):
-        return f"expected iscrowd 0 or 1, got {_shown(entry['iscrowd'])}"
-    return _box_problem(entry.get("bbox"), images[entry["image_id"]])
-
-
-def _box_problem(box: Any, image: dict[str, Any]) -> str | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        return f"expected bbox [x, y, width, height], got {_shown(box)}"
-    if not all(abs(value) < LARGEST for value in box):
-        return f"bbox {_shown(box)} holds a value that is not finite or far too large"
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        return f"bbox {box} has no area: width and height must be above 0"
-    outside = max(-x, -y, x + width - image["width"], y + height - image["height"])
-    if outside > BORDER_TOLERANCE or x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
-        return f"bbox {box} reaches out of its image of {image['width']} x {image['height']} pixels"
-    return None
 
 
 def _clipped(box: list[float], image: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -332,25 +267,3 @@ def _clipped(box: list[float], image: dict[str, Any]) -> tuple[float, float, flo
 def _record(image_id: int, image: dict[str, Any], objects: list[Object]) -> Record:
     boxes, labels, crowd, ids = zip(*objects, strict=True) if objects else ((), (), (), ())
     return Record(image_id, image["path"], image["width"], image["height"], boxes, labels, crowd, ids)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_id(entry: Any) -> bool:
-    number = entry.get("id") if isinstance(entry, dict) else None
-    return isinstance(number, int) and not isinstance(number, bool) and abs(number) < LARGEST
-
-
-def _hashable_in(value: Any, known: dict[int, Any]) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value in known
-
-
-def _id_or_place(entry: Any, place: int) -> str:
-    return _shown(entry["id"]) if isinstance(entry, dict) and "id" in entry else f"at place {place}"
-
-
-def _shown(value: Any) -> str:
-    """A value of the file for a message: short, whatever it is."""
-    return _SHORT.repr(value)

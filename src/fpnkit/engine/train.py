@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +25,10 @@ from .checkpoint import ModelCard, fill, load_state, save_state, save_weights
 from .device import PRECISIONS, choose_device, keep_depthwise_in_float32, mixed_precision
 from .evaluate import evaluate
 from .run_folder import RunFolder
+from .stop import StopRequest
 
 CHECKPOINT_SECONDS = 300
 """Between epochs, a training state is saved at least this often."""
-
-ECHO_SECONDS = 1.0
-"""Terminals, `timeout` and other wrappers send one request to stop more than once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +129,7 @@ class Trainer:
         self.detector = build(config.model, len(train_data.classes), pretrained=pretrained)
         if backbone_weights is not None:
             load_backbone_weights(self.detector.backbone, backbone_weights)
+        self.from_scratch = from_scratch
         if from_scratch:
             self.detector.backbone.thaw()
         self.detector.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -141,7 +139,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(parameter_groups(self.detector, config), lr=config.lr)
         self.folder = RunFolder(out)
         self.step, self.epoch, self.best_ap = 0, 0, -1.0
-        self._stop_asked: float | None = None
+        self._stop = StopRequest()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -165,13 +163,9 @@ class Trainer:
             FpnkitError: the loss is not finite; the step and its images are named.
         """
         self.folder.open(dataclasses.asdict(self.config), self.card.classes, step=self.step, epoch=self.epoch)
-        previous = {each: signal.signal(each, self._ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while self.epoch < self.config.epochs and self._stop_asked is None:
+        with self._stop:
+            while self.epoch < self.config.epochs and not self._stop.asked:
                 self._epoch(watcher)
-        finally:
-            for each, handler in previous.items():
-                signal.signal(each, handler)
         self.folder.close()
         return self.epoch == self.config.epochs
 
@@ -209,11 +203,11 @@ class Trainer:
             self.step += 1
             self.folder.add_losses(self.step, losses, self._learning_rate())
             watcher.on_step(self.step, self.total_steps, losses)
-            if self._stop_asked is not None or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if self._stop.asked or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save()
                 self.folder.draw_curves()
                 saved = time.monotonic()
-            if self._stop_asked is not None:
+            if self._stop.asked:
                 return
         epoch = self.epoch + 1
         if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
@@ -254,7 +248,7 @@ class Trainer:
 
         def count(images: int) -> None:
             nonlocal done
-            if self._stop_asked is not None:
+            if self._stop.asked:
                 raise _StoppedEvaluating
             done += images
             watcher.on_evaluated_images(done, total)
@@ -293,22 +287,15 @@ class Trainer:
         for free in ("device", "workers", "evaluate_every"):
             recipe.pop(free)
         recipe["augment"]["scale"] = list(recipe["augment"]["scale"])
-        return {**recipe, "classes": list(self.card.classes)}
+        return {**recipe, "classes": list(self.card.classes), "from_scratch": self.from_scratch}
 
     def _require_recipe(self, made_with: dict[str, Any]) -> None:
         for name, value in self._recipe().items():
-            if made_with.get(name) != value:
+            there = made_with.get(name, value)
+            if there != value:
                 raise CheckpointError(
-                    f"{self.folder.state}: made with {name} {made_with.get(name)!r}, not {value!r}: "
-                    "resume with the same arguments"
+                    f"{self.folder.state}: made with {name} {there!r}, not {value!r}: resume with the same arguments"
                 )
-
-    def _ask_to_stop(self, number: int, frame: object) -> None:
-        """The first request waits for a checkpoint, a second one does not; several at once are one request."""
-        if self._stop_asked is None:
-            self._stop_asked = time.monotonic()
-        elif time.monotonic() - self._stop_asked > ECHO_SECONDS:
-            raise KeyboardInterrupt
 
 
 class _StoppedEvaluating(Exception):

@@ -1,0 +1,109 @@
+"""What can be wrong with one record of a COCO file: each function says it in words, or None."""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import PurePosixPath
+from typing import Any
+
+BORDER_TOLERANCE = 2.0
+"""Pixels by which a box may stand out of its image, as rounding in real data sets makes it; it is clipped."""
+
+LARGEST = 2**53
+"""Beyond, floats do not tell neighbouring whole numbers apart."""
+
+NO_ID = "expected an object with an integer id"
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+
+
+def category_problem(entry: Any, names: dict[int, str], taken: set[str]) -> str | None:
+    """Against the ids in `names` and the names in `taken` so far."""
+    if not is_id(entry) or not isinstance(entry.get("name"), str) or not entry["name"]:
+        return "expected an integer id and a name"
+    if entry["id"] in names:
+        return "this category id is used twice"
+    if entry["name"] in taken:
+        return f"the name {shown(entry['name'])} is used twice"
+    return None
+
+
+def image_problem(entry: Any, seen: dict[int, dict[str, Any]]) -> str | None:
+    """Against the images `seen` so far, by id; whether the file exists is not looked at."""
+    if not is_id(entry):
+        return NO_ID
+    if entry["id"] in seen:
+        return "this image id is used twice"
+    name = entry.get("file_name")
+    if not isinstance(name, str) or not name or "\0" in name:
+        return "expected a file_name"
+    place = PurePosixPath(slashed(name))
+    if place.is_absolute() or ".." in place.parts:
+        return f"file_name {shown(name)} leads out of the image folder"
+    for side in ("width", "height"):
+        if not is_number(entry.get(side)) or not isinstance(entry[side], int) or not 1 <= entry[side] < LARGEST:
+            return f"expected a positive integer {side}, got {shown(entry.get(side))}"
+    return None
+
+
+def annotation_problem(
+    entry: Any, images: dict[int, dict[str, Any]], names: dict[int, str], seen: set[int]
+) -> str | None:
+    """Against the usable images and categories by id; notes the id in `seen`."""
+    if not is_id(entry):
+        return NO_ID
+    if entry["id"] in seen:
+        return "this annotation id is used twice"
+    seen.add(entry["id"])
+    if not _known_id(entry.get("image_id"), images):
+        return f"image_id {shown(entry.get('image_id'))} is not among the usable images"
+    if not _known_id(entry.get("category_id"), names):
+        return f"category_id {shown(entry.get('category_id'))} is not among the categories"
+    if entry.get("iscrowd") not in (0, 1, None):
+        return f"expected iscrowd 0 or 1, got {shown(entry['iscrowd'])}"
+    return _box_problem(entry.get("bbox"), images[entry["image_id"]])
+
+
+def _box_problem(box: Any, image: dict[str, Any]) -> str | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
+        return f"expected bbox [x, y, width, height], got {shown(box)}"
+    if not all(abs(value) < LARGEST for value in box):
+        return f"bbox {shown(box)} holds a value that is not finite or far too large"
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return f"bbox {box} has no area: width and height must be above 0"
+    outside = max(-x, -y, x + width - image["width"], y + height - image["height"])
+    if outside > BORDER_TOLERANCE or x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
+        return f"bbox {box} reaches out of its image of {image['width']} x {image['height']} pixels"
+    return None
+
+
+def slashed(name: str) -> str:
+    """A file_name as written on Windows, too."""
+    return name.replace("\\", "/")
+
+
+def is_number(value: Any) -> bool:
+    """JSON's true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_id(entry: Any) -> bool:
+    """Whether a record is an object with a usable id."""
+    number = entry.get("id") if isinstance(entry, dict) else None
+    return isinstance(number, int) and not isinstance(number, bool) and abs(number) < LARGEST
+
+
+def _known_id(value: Any, known: dict[int, Any]) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in known
+
+
+def id_or_place(entry: Any, place: int) -> str:
+    """What to call a record in a message."""
+    return shown(entry["id"]) if isinstance(entry, dict) and "id" in entry else f"at place {place}"
+
+
+def shown(value: Any) -> str:
+    """A value of the file for a message: short, whatever it is."""
+    return _SHORT.repr(value)
