@@ -46,16 +46,22 @@ class LevelSpec:
         name: `c2`..`c5` for bottom-up maps, `p2`..`p6` for pyramid maps.
         stride: input pixels between two neighbouring cells; declared here and derived nowhere else.
         channels: channels of the map.
+        serves: strides of the levels whose object sizes this map answers for, finest first; by default its own. A
+            map that stands for a whole pyramid, as in Table 1 (b) and (f), serves several: it gets the anchors of all.
     """
 
     name: str
     stride: int
     channels: int
+    serves: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.stride < 1 or self.channels < 1:
+        if not self.serves:
+            object.__setattr__(self, "serves", (self.stride,))
+        if self.stride < 1 or self.channels < 1 or min(self.serves) < 1:
             raise ConfigError(
-                f"level {self.name} has stride {self.stride} and {self.channels} channels: both must be 1 or more"
+                f"level {self.name} has stride {self.stride}, {self.channels} channels and serves {self.serves}: "
+                "all must be 1 or more"
             )
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fpnkit.errors import ConfigError, ShapeError
 from fpnkit.pyramids import FPN
-from fpnkit.pyramids.fpn import subsample, upsample
+from fpnkit.pyramids.extra import subsample
+from fpnkit.pyramids.fpn import resize
 from fpnkit.structures import LevelSpec
 
 LEVELS = (LevelSpec("c2", 4, 3), LevelSpec("c3", 8, 5))
@@ -118,7 +119,7 @@ def test_the_top_down_path_by_hand():
 def test_upsampling_by_two_repeats_every_cell(size):
     coarse = torch.randn(1, 2, *size)
     like = torch.zeros(1, 9, 2 * size[0], 2 * size[1])
-    assert torch.equal(upsample(coarse, like=like), coarse.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    assert torch.equal(resize(coarse, like=like), coarse.repeat_interleave(2, -1).repeat_interleave(2, -2))
 
 
 @pytest.mark.parametrize(("size", "half"), [((1, 1), (1, 1)), ((4, 5), (2, 3)), ((7, 2), (4, 1))])
@@ -156,5 +157,5 @@ def test_extra_levels_need_a_number_to_count_on_from():
     assert [level.name for level in FPN(odd, 4, extra_levels=0).levels] == ["top"]
     with pytest.raises(ConfigError, match=r"expects a name like c5, got 'top': name the level so, or pass extra_level"):
         FPN(odd, 4)
-    with pytest.raises(ConfigError, match="FPN expects 0 or more extra_levels, got -1"):
+    with pytest.raises(ConfigError, match="a pyramid expects 0 or more extra_levels, got -1"):
         FPN(LEVELS, 4, extra_levels=-1)

@@ -27,7 +27,9 @@ def detections() -> Detections:
 def test_level_spec_needs_a_positive_stride_and_width(stride, channels):
     with pytest.raises(ConfigError) as error:
         LevelSpec("c2", stride, channels)
-    assert str(error.value) == f"level c2 has stride {stride} and {channels} channels: both must be 1 or more"
+    assert str(error.value) == (
+        f"level c2 has stride {stride}, {channels} channels and serves ({stride},): all must be 1 or more"
+    )
 
 
 def test_values_are_frozen():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backbones import Backbone
-from ..errors import ConfigError
 from ..heads import FastRCNNHead, RPNHead
 from ..pyramids import Pyramid
 from ..structures import Detections, Features, ImageBatch, Proposals, Targets
+from .pyramid_detector import PyramidDetector, image_size
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(PyramidDetector):
     """Backbone, pyramid, RPN and RoI head, trained jointly.
 
     Args:
@@ -25,21 +25,7 @@ class FasterRCNN(nn.Module):
     """
 
     def __init__(self, *, backbone: Backbone, pyramid: Pyramid, rpn: RPNHead, roi: FastRCNNHead) -> None:
-        super().__init__()
-        if pyramid.in_levels != backbone.levels:
-            raise ConfigError(
-                f"the pyramid expects {_describe(pyramid.in_levels)}, the backbone gives "
-                f"{_describe(backbone.levels)}: build the pyramid from backbone.levels"
-            )
-        for part in (rpn, roi):
-            strangers = [level for level in part.levels if level not in pyramid.levels]
-            if strangers:
-                raise ConfigError(
-                    f"{type(part).__name__} reads {_describe(strangers)}, the pyramid gives "
-                    f"{_describe(pyramid.levels)}: build the head from pyramid.levels"
-                )
-        self.backbone = backbone
-        self.pyramid = pyramid
+        super().__init__(backbone=backbone, pyramid=pyramid, heads=(rpn, roi))
         self.rpn = rpn
         self.roi = roi
 
@@ -47,10 +33,6 @@ class FasterRCNN(nn.Module):
     def num_classes(self) -> int:
         """Classes, without background."""
         return self.roi.num_classes
-
-    def features(self, images: Tensor) -> Features:
-        """(N, 3, H, W) -> the pyramid, level name -> map."""
-        return self.pyramid(self.backbone(images))
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The whole detector as one graph of fixed output size, for compilers and exporters.
@@ -83,8 +65,7 @@ class FasterRCNN(nn.Module):
         Raises:
             ConfigError: the detector is in training mode.
         """
-        if self.training:
-            raise ConfigError("expected the detector in inference mode: call detector.eval() first")
+        self.require_inference_mode()
         features = self.features(batch.images)
         made = self._propose(features, batch.images, batch.sizes, count=proposals)
         used = self.rpn.config.proposals
@@ -96,7 +77,7 @@ class FasterRCNN(nn.Module):
         """The four losses of joint training: `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`."""
         features = self.features(batch.images)
         logits, deltas = self.rpn(features)
-        anchors = self.rpn.anchors(features, _size(batch.images))
+        anchors = self.rpn.anchors(features, image_size(batch.images))
         proposals = self.rpn.propose(logits, deltas, anchors, batch.sizes)
         return {
             **self.rpn.losses(logits, deltas, anchors, targets),
@@ -105,12 +86,5 @@ class FasterRCNN(nn.Module):
 
     def _propose(self, features: Features, images: Tensor, sizes: Tensor, *, count: int | None = None) -> Proposals:
         logits, deltas = self.rpn(features)
-        return self.rpn.propose(logits, deltas, self.rpn.anchors(features, _size(images)), sizes, count=count)
+        return self.rpn.propose(logits, deltas, self.rpn.anchors(features, image_size(images)), sizes, count=count)
 
-
-def _size(images: Tensor) -> tuple[int, int]:
-    return images.shape[-2], images.shape[-1]
-
-
-def _describe(levels) -> str:
-    return ", ".join(f"{level.name} (stride {level.stride}, {level.channels} channels)" for level in levels)

@@ -5,6 +5,7 @@ Shapes: N images, K proposals an image, C classes; label C is the background ins
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..ops import boxes, codec, losses, matching
 from ..ops.nms import nms_keep, top_k
-from ..ops.roi import level_number, multi_level_roi_align, roi_levels
+from ..ops.roi import CANONICAL_SIZE, level_numbers, multi_level_roi_align, roi_levels
 from ..structures import Detections, Features, LevelSpec, Proposals, Targets
 from .rpn import shared_channels, wanted_deltas
 
@@ -28,6 +29,7 @@ class FastRCNNConfig:
     Attributes:
         hidden: width of the two fully connected layers.
         pooled: cells of the pooled map, 7 x 7.
+        canonical_size: side in input pixels of the RoI that eq. 1 gives to P4; 224 goes with images of 800.
         sampling_ratio: RoIAlign samples a cell side.
         aligned: RoIAlign with the half-pixel shift; torchvision's detectors go without.
         positive_iou: proposals at or above are objects, below are background.
@@ -43,6 +45,7 @@ class FastRCNNConfig:
 
     hidden: int = 1024
     pooled: int = 7
+    canonical_size: float = CANONICAL_SIZE
     sampling_ratio: int = 2
     aligned: bool = True
     positive_iou: float = 0.5
@@ -58,6 +61,8 @@ class FastRCNNConfig:
     def __post_init__(self) -> None:
         if min(self.hidden, self.pooled, self.samples, self.candidates, self.detections) < 1:
             raise ConfigError("Fast R-CNN head expects hidden, pooled, samples, candidates and detections of 1 or more")
+        if self.canonical_size <= 0:
+            raise ConfigError(f"Fast R-CNN head expects a canonical_size above 0, got {self.canonical_size}")
         for name in ("positive_iou", "positive_fraction", "nms_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"Fast R-CNN head expects {name} in 0..1, got {getattr(self, name)}")
@@ -67,13 +72,16 @@ class FastRCNNHead(nn.Module):
     """Classes and refined boxes of RoIs, each pooled from the level of eq. 1.
 
     Args:
-        levels: the pyramid's specs; those that `extra` subsampling made (P6) are for the RPN alone.
+        levels: the pyramid's specs; P6 is for the RPN alone.
         num_classes: C, without background.
         roi_levels: how many of `levels`, from the finest, RoIs are pooled from: P2..P5.
         config: numbers; see `FastRCNNConfig`.
     Raises:
         ConfigError: no class, no levels, or levels of different widths.
     """
+
+    _index_of_k: Tensor
+    _numbers: Tensor
 
     def __init__(
         self,
@@ -91,6 +99,7 @@ class FastRCNNHead(nn.Module):
         self.config = config or FastRCNNConfig()
         hidden = self.config.hidden
         channels = shared_channels(self.levels, "Fast R-CNN head")
+        self._set_level_table()
         self.fc1 = nn.Linear(channels * self.config.pooled**2, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.scores = nn.Linear(hidden, num_classes + 1)
@@ -109,17 +118,17 @@ class FastRCNNHead(nn.Module):
             features: the pyramid.
             rois_xyxy: (N, K, 4) input pixels.
         Returns:
-            class logits (N, K, C + 1), deltas (N, K, C, 4), level k of eq. 1 (N, K) int64.
+            class logits (N, K, C + 1), deltas (N, K, C, 4), the k of each RoI's level (N, K) int64.
         """
         images, count = rois_xyxy.shape[:2]
-        levels = self.assign_levels(rois_xyxy)
+        level_index = self.assign_levels(rois_xyxy)
         image_index = torch.arange(images, device=rois_xyxy.device, dtype=rois_xyxy.dtype)
         rois = torch.cat([image_index[:, None, None].expand(images, count, 1), rois_xyxy], dim=2).flatten(0, 1)
         pooled = multi_level_roi_align(
             [features[level.name].float() for level in self.levels],
             [level.stride for level in self.levels],
             rois,
-            (levels - self._lowest).flatten(),
+            level_index.flatten(),
             self.config.pooled,
             self.config.sampling_ratio,
             self.config.aligned,
@@ -127,15 +136,23 @@ class FastRCNNHead(nn.Module):
         hidden = torch.relu(self.fc2(torch.relu(self.fc1(pooled.flatten(1)))))
         logits = self.scores(hidden).float().reshape(images, count, self.num_classes + 1)
         deltas = self.deltas(hidden).float().reshape(images, count, self.num_classes, 4)
-        return logits, deltas, levels
+        return logits, deltas, self._numbers[level_index]
 
     def assign_levels(self, rois_xyxy: Tensor) -> Tensor:
-        """Level k of each RoI by eq. 1: (..., 4) -> (...) int64 within this head's levels."""
-        return roi_levels(rois_xyxy, lowest=self._lowest, highest=self._lowest + len(self.levels) - 1)
+        """Index into `levels` of the one that serves the k of eq. 1 best: (..., 4) -> (...) int64."""
+        k = roi_levels(
+            rois_xyxy, lowest=self._lowest, highest=self._highest, canonical_size=self.config.canonical_size
+        )
+        return self._index_of_k[k - self._lowest]
 
-    @property
-    def _lowest(self) -> int:
-        return level_number(self.levels[0].stride)
+    def _set_level_table(self) -> None:
+        """Strides need not double, and one map may serve several: each k goes to the nearest stride's map."""
+        served = [(math.log2(stride), place) for place, level in enumerate(self.levels) for stride in level.serves]
+        self._lowest, self._highest = (round(bound(served)[0]) for bound in (min, max))
+        nearest = [min(served, key=lambda each: abs(each[0] - k)) for k in range(self._lowest, self._highest + 1)]
+        self.register_buffer("_index_of_k", torch.tensor([place for _, place in nearest]), persistent=False)
+        numbers = level_numbers([level.stride for level in self.levels])
+        self.register_buffer("_numbers", torch.tensor(numbers), persistent=False)
 
     def detect(self, features: Features, proposals: Proposals, sizes: Tensor) -> Detections:
         """Score proposals, refine them, suppress class by class.

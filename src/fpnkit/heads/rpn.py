@@ -1,11 +1,12 @@
 """Region Proposal Network on a pyramid, arXiv:1612.03144, section 4.1.
 
-Shapes: N images, L levels, A anchors over all levels, A_l on one, M padded objects, K proposals.
+Shapes: N images, A anchors in all, M padded objects, K proposals. Anchors come in groups of one size on one level:
+G groups, A_g anchors in one. A level of an FPN has one group; a map that serves several strides has one for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,9 +30,10 @@ class RPNConfig:
         positive_iou, negative_iou: anchors at or above are objects, below are background.
         samples: anchors an image in the loss.
         positive_fraction: largest share of positives among them.
-        per_level, proposals: best anchors kept a level before NMS, and proposals an image after it.
+        per_level, proposals: best anchors kept of each size before NMS, and proposals an image after it.
         train_per_level, train_proposals: the same while training.
-        nms_iou: NMS threshold, level by level.
+        nms_iou: NMS threshold, anchor size by anchor size, which on an FPN is level by level.
+        shared: one set of weights for all levels; the paper found unshared ones no better.
         min_side: smaller proposals, in pixels, are dropped.
         smooth_l1_beta: where the box loss turns linear.
         anchor_offset: where in a cell anchors are centred: 0.5 its middle; torchvision uses 0.
@@ -51,6 +53,7 @@ class RPNConfig:
     train_per_level: int = 2000
     train_proposals: int = 2000
     nms_iou: float = 0.7
+    shared: bool = True
     min_side: float = 1e-3
     smooth_l1_beta: float = 1 / 9
     anchor_offset: float = 0.5
@@ -81,48 +84,71 @@ class RPNHead(nn.Module):
     """Objectness and box deltas at every cell of every level, and the proposals made of them.
 
     Args:
-        levels: the pyramid's specs; one head serves them all.
+        levels: the pyramid's specs; one set of weights serves them all, unless `config.shared` is off.
         config: numbers; see `RPNConfig`.
     Raises:
-        ConfigError: no levels, or levels of different widths.
+        ConfigError: no levels, or, when shared, levels of different widths or numbers of anchor sizes.
     """
 
     def __init__(self, levels: Sequence[LevelSpec], config: RPNConfig | None = None) -> None:
         super().__init__()
         self.levels = tuple(levels)
         self.config = config or RPNConfig()
-        channels, ratios = shared_channels(self.levels, "RPN head"), len(self.config.ratios)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.objectness = nn.Conv2d(channels, ratios, 1)
-        self.deltas = nn.Conv2d(channels, 4 * ratios, 1)
-        for layer in (self.conv, self.objectness, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        if self.config.shared:
+            shared_channels(self.levels, "RPN head")
+            if len({len(level.serves) for level in self.levels}) != 1:
+                found = ", ".join(f"{level.name} serves {level.serves}" for level in self.levels)
+                raise ConfigError(
+                    f"a shared RPN head expects as many anchor sizes on every level, got {found}: pass shared=False"
+                )
+        ratios = len(self.config.ratios)
+        self.conv = self._layers(lambda level: nn.Conv2d(level.channels, level.channels, 3, padding=1))
+        self.objectness = self._layers(lambda level: nn.Conv2d(level.channels, ratios * len(level.serves), 1))
+        self.deltas = self._layers(lambda level: nn.Conv2d(level.channels, 4 * ratios * len(level.serves), 1))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    @property
+    def anchor_sizes(self) -> dict[str, tuple[float, ...]]:
+        """Sides in input pixels of the square anchors of each level."""
+        scale = self.config.anchor_scale
+        return {level.name: tuple(scale * stride for stride in level.serves) for level in self.levels}
 
     def forward(self, features: Features) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits (N, A_l) and deltas (N, A_l, 4) of each level, in the order of the anchors, float32."""
+        """Logits (N, A_g) and deltas (N, A_g, 4) of each group, in the order of the anchors, float32."""
         logits, deltas = [], []
         for level in self.levels:
-            hidden = torch.relu(self.conv(features[level.name]))
-            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(hidden.shape[0], -1, 4).float())
+            hidden = torch.relu(_of(self.conv, level)(features[level.name]))
+            for each in _of(self.objectness, level)(hidden).chunk(len(level.serves), dim=1):
+                logits.append(each.permute(0, 2, 3, 1).flatten(1).float())
+            for each in _of(self.deltas, level)(hidden).chunk(len(level.serves), dim=1):
+                deltas.append(each.permute(0, 2, 3, 1).reshape(hidden.shape[0], -1, 4).float())
         return logits, deltas
 
     def anchors(self, features: Features, image_size: tuple[int, int]) -> list[Tensor]:
-        """(A_l, 4) anchors of each level in pixels; `image_size` is the padded height and width."""
+        """(A_g, 4) anchors of each group in pixels; `image_size` is the padded height and width."""
         made = []
         for level in self.levels:
             feature = features[level.name]
             height, width = feature.shape[-2:]
-            cell = anchors.cell_anchors(self.config.anchor_scale * level.stride, self.config.ratios)
-            if self.config.round_anchors:
-                cell = cell.round()
             stride = (float(level.stride), float(level.stride))
             if self.config.strides_from_image:
                 stride = (image_size[0] // height, image_size[1] // width)
-            offset = self.config.anchor_offset
-            made.append(anchors.grid_anchors(cell.to(feature.device), height, width, stride, offset=offset))
+            for size in self.anchor_sizes[level.name]:
+                cell = anchors.cell_anchors(size, self.config.ratios)
+                if self.config.round_anchors:
+                    cell = cell.round()
+                offset = self.config.anchor_offset
+                made.append(anchors.grid_anchors(cell.to(feature.device), height, width, stride, offset=offset))
         return made
+
+    def _layers(self, make: Callable[[LevelSpec], nn.Conv2d]) -> nn.Module:
+        """One layer for all levels, or one a level."""
+        if self.config.shared:
+            return make(self.levels[0])
+        return nn.ModuleDict({level.name: make(level) for level in self.levels})
 
     def propose(
         self,
@@ -133,7 +159,7 @@ class RPNHead(nn.Module):
         *,
         count: int | None = None,
     ) -> Proposals:
-        """The best boxes of each level, suppressed level by level, the best of all levels first.
+        """The best boxes of each group, suppressed group by group, the best of all first.
 
         Args:
             logits, deltas: of `forward`.
@@ -189,6 +215,10 @@ class RPNHead(nn.Module):
             "rpn_objectness": losses.masked_mean(objectness, drawn.valid, count),
             "rpn_box": losses.masked_mean(box, drawn.positive, count),
         }
+
+
+def _of(layers: nn.Module, level: LevelSpec) -> nn.Module:
+    return layers[level.name] if isinstance(layers, nn.ModuleDict) else layers
 
 
 def shared_channels(levels: Sequence[LevelSpec], reader: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,20 +16,21 @@ CANONICAL_SIZE = 224.0
 """Eq. 1: an RoI of the ImageNet size 224 x 224 belongs to P4."""
 
 
-def roi_levels(rois_xyxy: Tensor, *, lowest: int, highest: int) -> Tensor:
+def roi_levels(rois_xyxy: Tensor, *, lowest: int, highest: int, canonical_size: float = CANONICAL_SIZE) -> Tensor:
     """The pyramid level of each RoI: k = floor(k0 + log2(sqrt(w h) / 224)), clamped.
 
     Args:
         rois_xyxy: (..., 4) input pixels.
         lowest, highest: first and last level, 2 and 5 for P2..P5.
+        canonical_size: side in pixels of the RoI that belongs to P4.
     Returns:
         (...) int64 k.
     Source: arXiv:1612.03144, eq. 1. Deviation: 1e-6 is added before the floor, so that exact powers of two
     fall on the upper level in spite of rounding.
     """
     side = area(rois_xyxy).clamp(min=0).sqrt().clamp(min=1e-6)
-    k = torch.floor(K0 + torch.log2(side / CANONICAL_SIZE) + 1e-6)
-    return k.clamp(lowest, highest).to(torch.int64)
+    k = torch.floor(K0 + torch.log2(side / canonical_size) + 1e-6)
+    return k.nan_to_num(nan=float(lowest)).clamp(lowest, highest).to(torch.int64)
 
 
 @torch.library.custom_op("fpnkit::multi_level_roi_align", mutates_args=())
@@ -46,7 +48,7 @@ def multi_level_roi_align(
     Args:
         features: one (N, C, H/stride, W/stride) float map a level, finest first.
         strides: declared stride of each level.
-        rois: (R, 5): image index, then xyxy in input pixels.
+        rois: (R, 5): image index, then xyxy in input pixels; values that are not finite count as 0.
         level_index: (R,) int64 into `features`.
         output_size: cells of the pooled map, 7.
         sampling_ratio: samples a cell side; 0 adapts to the RoI.
@@ -56,6 +58,7 @@ def multi_level_roi_align(
     Source: arXiv:1703.06870, section 3; level choice by arXiv:1612.03144, section 4.2.
     """
     pooled = features[0].new_zeros(rois.shape[0], features[0].shape[1], output_size, output_size)
+    rois = _finite(rois)
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
         chosen = torch.where(level_index == level)[0]
         pooled[chosen] = roi_align(
@@ -69,6 +72,11 @@ def _(features, strides, rois, level_index, output_size, sampling_ratio, aligned
     return features[0].new_empty(rois.shape[0], features[0].shape[1], output_size, output_size)
 
 
+def _finite(rois: Tensor) -> Tensor:
+    """torchvision's kernel reads at NaN coordinates outside of its map."""
+    return rois.nan_to_num(0.0, 0.0, 0.0)
+
+
 def _save_for_backward(ctx, inputs, output) -> None:
     features, strides, rois, level_index, output_size, sampling_ratio, aligned = inputs
     ctx.save_for_backward(rois, level_index)
@@ -78,6 +86,7 @@ def _save_for_backward(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad):
     rois, level_index = ctx.saved_tensors
+    rois = _finite(rois)
     strides, output_size, sampling_ratio, aligned = ctx.settings
     grads = []
     for level, ((images, channels, height, width), stride) in enumerate(zip(ctx.shapes, strides, strict=True)):
@@ -106,3 +115,11 @@ multi_level_roi_align.register_autograd(_backward, setup_context=_save_for_backw
 def level_number(stride: int) -> int:
     """The k of P_k for a stride: 4 -> 2, 32 -> 5; strides between powers of two round to the nearest."""
     return round(math.log2(stride))
+
+
+def level_numbers(strides: Sequence[int]) -> list[int]:
+    """A different k for each of several rising strides: 4, 5, 8 give 2, 3, 4."""
+    numbers: list[int] = []
+    for stride in strides:
+        numbers.append(max(level_number(stride), numbers[-1] + 1 if numbers else 0))
+    return numbers

@@ -1,0 +1,48 @@
+"""Fast R-CNN on given proposals, arXiv:1612.03144, section 4.2: what Table 2 measures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backbones import Backbone
+from ..heads import FastRCNNHead
+from ..pyramids import Pyramid
+from ..structures import Detections, ImageBatch, Proposals, Targets
+from .pyramid_detector import PyramidDetector
+
+
+class FastRCNN(PyramidDetector):
+    """Backbone, pyramid and RoI head: classes and boxes of proposals that come from elsewhere.
+
+    Args:
+        backbone: gives C2..C5.
+        pyramid: takes `backbone.levels`, gives P2..P5.
+        roi: the head.
+    Raises:
+        ConfigError: a part was built for other levels than it gets.
+    """
+
+    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, roi: FastRCNNHead) -> None:
+        super().__init__(backbone=backbone, pyramid=pyramid, heads=(roi,))
+        self.roi = roi
+
+    @property
+    def num_classes(self) -> int:
+        """Classes, without background."""
+        return self.roi.num_classes
+
+    def losses(self, batch: ImageBatch, targets: Targets, proposals: Proposals) -> dict[str, Tensor]:
+        """`roi_class` and `roi_box` over proposals (N, K) in the pixels of the batch."""
+        return self.roi.losses(self.features(batch.images), proposals, targets)
+
+    @torch.inference_mode()
+    def detect(self, batch: ImageBatch, proposals: Proposals) -> list[Detections]:
+        """The objects of each image, best first, in the pixels of the batch.
+
+        Raises:
+            ConfigError: the detector is in training mode.
+        """
+        self.require_inference_mode()
+        found = self.roi.detect(self.features(batch.images), proposals, batch.sizes)
+        return [found[i].unpadded() for i in range(len(batch))]

@@ -1,0 +1,63 @@
+"""What every detector on a pyramid has in common: parts that fit, and features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..backbones import Backbone
+from ..errors import ConfigError
+from ..heads import FastRCNNHead, RPNHead
+from ..pyramids import Pyramid
+from ..structures import Features, LevelSpec
+
+
+class PyramidDetector(nn.Module):
+    """A backbone and a pyramid, for heads to read.
+
+    Args:
+        backbone: gives C2..C5.
+        pyramid: takes `backbone.levels`, gives P2..P6.
+        heads: what reads the pyramid.
+    Raises:
+        ConfigError: a part was built for other levels than it gets.
+    """
+
+    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, heads: Sequence[RPNHead | FastRCNNHead]) -> None:
+        super().__init__()
+        if pyramid.in_levels != backbone.levels:
+            raise ConfigError(
+                f"the pyramid expects {_describe(pyramid.in_levels)}, the backbone gives "
+                f"{_describe(backbone.levels)}: build the pyramid from backbone.levels"
+            )
+        for head in heads:
+            strangers = [level for level in head.levels if level not in pyramid.levels]
+            if strangers:
+                raise ConfigError(
+                    f"{type(head).__name__} reads {_describe(strangers)}, the pyramid gives "
+                    f"{_describe(pyramid.levels)}: build the head from pyramid.levels"
+                )
+        self.backbone = backbone
+        self.pyramid = pyramid
+
+    def features(self, images: Tensor) -> Features:
+        """(N, 3, H, W) -> the pyramid, level name -> map."""
+        return self.pyramid.features(self.backbone, images)
+
+    def require_inference_mode(self) -> None:
+        """
+        Raises:
+            ConfigError: the detector is in training mode.
+        """
+        if self.training:
+            raise ConfigError("expected the detector in inference mode: call detector.eval() first")
+
+
+def image_size(images: Tensor) -> tuple[int, int]:
+    """Padded height and width of a batch."""
+    return images.shape[-2], images.shape[-1]
+
+
+def _describe(levels: Sequence[LevelSpec]) -> str:
+    return ", ".join(f"{level.name} (stride {level.stride}, {level.channels} channels)" for level in levels)

@@ -1,0 +1,55 @@
+"""A Region Proposal Network alone, arXiv:1612.03144, section 4.1: what Table 1 measures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backbones import Backbone
+from ..heads import RPNHead
+from ..pyramids import Pyramid
+from ..structures import ImageBatch, Proposals, Targets
+from .pyramid_detector import PyramidDetector, image_size
+
+
+class RPN(PyramidDetector):
+    """Backbone, pyramid and RPN head: class-agnostic proposals.
+
+    Args:
+        backbone: gives C2..C5.
+        pyramid: takes `backbone.levels`, gives P2..P6.
+        rpn: the head.
+    Raises:
+        ConfigError: a part was built for other levels than it gets.
+    """
+
+    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, rpn: RPNHead) -> None:
+        super().__init__(backbone=backbone, pyramid=pyramid, heads=(rpn,))
+        self.rpn = rpn
+
+    def losses(self, batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
+        """`rpn_objectness` and `rpn_box`; labels are not looked at."""
+        features = self.features(batch.images)
+        logits, deltas = self.rpn(features)
+        return self.rpn.losses(logits, deltas, self.rpn.anchors(features, image_size(batch.images)), targets)
+
+    @torch.inference_mode()
+    def propose(self, batch: ImageBatch, *, count: int | None = None) -> Proposals:
+        """The proposals of a batch, best first, padded: (N, count, ...), in the pixels of the batch.
+
+        Args:
+            batch: images.
+            count: proposals an image, by default the head's own number.
+        Raises:
+            ConfigError: the detector is in training mode.
+        """
+        self.require_inference_mode()
+        features = self.features(batch.images)
+        logits, deltas = self.rpn(features)
+        anchors = self.rpn.anchors(features, image_size(batch.images))
+        return self.rpn.propose(logits, deltas, anchors, batch.sizes, count=count)
+
+    def detect(self, batch: ImageBatch) -> list[Proposals]:
+        """The proposals of each image, without padding."""
+        made = self.propose(batch)
+        return [made[i][made.valid[i]] for i in range(len(batch))]
