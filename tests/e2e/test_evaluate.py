@@ -18,7 +18,14 @@ from fpnkit.structures import Detections, Proposals
 COCO = pytest.importorskip("pycocotools.coco").COCO
 COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
 
-KEYS = {*METRICS, "proposals/AR_100", "proposals/AR_1000"}
+KEYS = {
+    *METRICS,
+    "proposals/AR_100",
+    "proposals/AR_1000",
+    "proposals/AR_1000_small",
+    "proposals/AR_1000_medium",
+    "proposals/AR_1000_large",
+}
 MODEL = "faster_rcnn_lite0_fpn"
 
 

@@ -16,7 +16,8 @@ examples:
 
 prints and writes to --out:
   metrics.json            AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large,
-                          proposals/AR_100 and proposals/AR_1000 of the RPN; all in 0..1, -1 where undefined
+                          and of the RPN's proposals AR_100 AR_1000 AR_1000_small AR_1000_medium AR_1000_large, each
+                          as proposals/AR_100; all in 0..1, -1 where undefined
   detections.json         COCO results, for other tools
   precision_recall.png    one curve an IoU threshold
 """

@@ -10,17 +10,18 @@ from collections.abc import Sequence
 
 from ..errors import CheckpointError, ConfigError, DataError, FpnkitError
 from ..version import __version__
-from . import demo, evaluate, predict, train
+from . import demo, evaluate, levels, predict, study, train
 
 OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
 
-VERBS = (demo, predict, train, evaluate)
+VERBS = (demo, predict, levels, train, evaluate, study)
 
 EPILOG = """\
 examples:
   fpnkit demo                                   see it work, with shipped photographs
   fpnkit predict photo.jpg                      find people with the shipped model
   fpnkit predict holiday/ --out found           a folder of photographs
+  fpnkit levels photo.jpg                       see what each level of the pyramid sees
   fpnkit train --data train.json --images train --val val.json --val-images val --out run
   fpnkit evaluate run --data val.json --images val
 

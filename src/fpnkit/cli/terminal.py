@@ -39,6 +39,9 @@ METRIC_MEANINGS = {
     "AR_large": "large",
     "proposals/AR_100": "recall of 100 RPN proposals, any class",
     "proposals/AR_1000": "of 1000",
+    "proposals/AR_1000_small": "of 1000, small objects",
+    "proposals/AR_1000_medium": "medium",
+    "proposals/AR_1000_large": "large",
 }
 
 
@@ -105,6 +108,45 @@ class TrainingScreen:
         figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in shown if name in metrics)
         above_bar = errors if errors.is_terminal else console
         above_bar.print(f"epoch {epoch}: {figures}", soft_wrap=True)
+
+
+class StudyScreen:
+    """Progress over all rows of a study with ETA; plain lines where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._progress = progress_bar()
+        self._training = self._progress.add_task("training", total=None, note="")
+        self._evaluating = self._progress.add_task("evaluating", total=None, note="")
+
+    def __enter__(self) -> StudyScreen:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def on_total(self, steps: int, images: int) -> None:
+        """What is left to do."""
+        self._progress.update(self._training, total=steps)
+        self._progress.update(self._evaluating, total=images)
+
+    def on_row(self, label: str) -> None:
+        """A row begins."""
+        self._progress.update(self._training, note=label)
+
+    def on_step(self, steps: int) -> None:
+        """Training went on."""
+        self._progress.advance(self._training, steps)
+
+    def on_image(self, images: int) -> None:
+        """Evaluation went on."""
+        self._progress.advance(self._evaluating, images)
+
+    def on_result(self, label: str, metrics: dict[str, float]) -> None:
+        """A row is done."""
+        names = ("AP", "AP50", "proposals/AR_100", "proposals/AR_1000")
+        shown = "  ".join(f"{name} {_percent(metrics[name])}" for name in names if name in metrics)
+        console.print(f"{label}: {shown}", soft_wrap=True)
 
 
 def detections_table(found: list[tuple[str, list[dict[str, Any]]]], *, most: int = 20) -> Table:

@@ -33,9 +33,9 @@ class RPN(PyramidDetector):
         logits, deltas = self.rpn(features)
         return self.rpn.losses(logits, deltas, self.rpn.anchors(features, image_size(batch.images)), targets)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def propose(self, batch: ImageBatch, *, count: int | None = None) -> Proposals:
-        """The proposals of a batch, best first, padded: (N, count, ...), in the pixels of the batch.
+        """The proposals of a batch, best first, padded: (N, count, ...), in the pixels of the batch; fit to train with.
 
         Args:
             batch: images.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..backbones import Backbone
+from ..backbones import Backbone, timm
 from ..backbones.timm import load_imagenet_weights
 from ..errors import CheckpointError
 from .checkpoint import read_plain, require_file
+
+
+def backbone_filler(name: str, weights: str) -> Callable[[Backbone], None]:
+    """What gives a fresh timm backbone its trained weights, for many of them.
+
+    Args:
+        name: of timm.
+        weights: `timm` to download them once, `none`, or a file. Without weights nothing stays frozen: some norms
+            start at zero, and would for ever.
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+    if weights == "none":
+        return _thaw
+    download = weights == "timm"
+    state = timm(name, pretrained=True).body.state_dict() if download else read_backbone_weights(Path(weights))
+    return lambda backbone: load_imagenet_weights(backbone, state)
+
+
+def _thaw(backbone: Backbone) -> None:
+    backbone.thaw()
 
 
 def load_backbone_weights(backbone: Backbone, path: Path) -> None:

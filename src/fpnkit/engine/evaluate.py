@@ -15,7 +15,7 @@ from ..data.coco import CocoDataset, Record, ground_truth, require_objects
 from ..data.loader import DetectionDataset, make_loader
 from ..data.preprocess import Preprocess, restore
 from ..detectors import FasterRCNN
-from ..structures import Detections, Proposals
+from ..structures import Detections, ImageBatch, Proposals
 from .device import mixed_precision
 
 METRICS = (
@@ -36,14 +36,15 @@ METRICS = (
 
 PROPOSALS = 1000
 
+Find = Callable[[ImageBatch], list[tuple[Proposals | None, Detections | None]]]
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """Figures and what they were computed from.
 
     Attributes:
-        metrics: the twelve of `METRICS` and `proposals/AR_100`, `proposals/AR_1000`, in 0..1; -1 where nothing of
-            that size exists.
+        metrics: the twelve of `METRICS` and those of `score_proposals`, in 0..1; -1 where nothing of that size exists.
         detections: COCO results: image_id, category_id, bbox [x, y, width, height], score.
         precision: (IoU thresholds 0.50..0.95, 101 recall points, classes), -1 where undefined.
     """
@@ -77,27 +78,58 @@ def evaluate(
     Raises:
         DataError: an image cannot be read, or there is no object to find.
     """
-    require_objects(dataset)
-    loader, _ = make_loader(
-        DetectionDataset(dataset, preprocess), batch_size=batch_size, workers=workers, shuffle=False
-    )
     was_training = detector.training
     detector.to(device).eval()
-    detections: list[dict[str, Any]] = []
-    proposals: list[dict[str, Any]] = []
     try:
-        for batch, _, records in loader:
-            with mixed_precision(device, precision):
-                found = detector.detect_and_propose(batch.to(device), proposals=PROPOSALS)
-            for index, (record, (proposed, detected)) in enumerate(zip(records, found, strict=True)):
-                detected = restore(detected.to("cpu"), batch, index)
-                proposed = restore(proposed.to("cpu"), batch, index)
-                detections += coco_results(detected, record, dataset)
-                proposals += _proposal_results(proposed, record, dataset)
-            on_batch(len(records))
+        found = collect(
+            lambda batch: detector.detect_and_propose(batch, proposals=PROPOSALS),
+            dataset,
+            preprocess,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            on_batch=on_batch,
+        )
     finally:
         detector.train(was_training)
-    return score(detections, proposals, dataset)
+    return score(*found, dataset)
+
+
+def collect(
+    find: Find,
+    dataset: CocoDataset,
+    preprocess: Preprocess,
+    *,
+    device: torch.device | str,
+    precision: str,
+    batch_size: int = 1,
+    workers: int = 0,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Everything that is found in a data set, in original pixels: detections and proposals, as COCO results.
+
+    Args:
+        find: a batch -> for each image its proposals and detections; None for what is not made.
+        dataset, preprocess, device, precision, batch_size, workers, on_batch: as for `evaluate`.
+    Raises:
+        DataError: an image cannot be read, or there is no object to find.
+    """
+    require_objects(dataset)
+    data = DetectionDataset(dataset, preprocess)
+    loader, _ = make_loader(data, batch_size=batch_size, workers=workers, shuffle=False)
+    detections: list[dict[str, Any]] = []
+    proposals: list[dict[str, Any]] = []
+    for batch, _, records in loader:
+        with mixed_precision(device, precision):
+            found = find(batch.to(device))
+        for index, (record, (proposed, detected)) in enumerate(zip(records, found, strict=True)):
+            if detected is not None:
+                detections += coco_results(restore(detected.to("cpu"), batch, index), record, dataset)
+            if proposed is not None:
+                proposals += _proposal_results(restore(proposed.to("cpu"), batch, index), record, dataset)
+        on_batch(len(records))
+    return detections, proposals
 
 
 def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]], dataset: CocoDataset) -> Evaluation:
@@ -107,14 +139,24 @@ def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]], dat
         DataError: the data set holds no object to find, or its file is no longer there.
     """
     require_objects(dataset)
-    truth = ground_truth(dataset)
-    judged = _judge(detections, truth, per_class=True, most=(1, 10, 100))
+    judged = _judge(detections, ground_truth(dataset), per_class=True, most=(1, 10, 100))
     metrics = dict(zip(METRICS, map(float, judged.stats), strict=True))
+    metrics |= score_proposals(proposals, dataset)
     by_label = np.searchsorted(np.sort(dataset.category_ids), dataset.category_ids)
-    recall = _judge(proposals, truth, per_class=False, most=(100, 1000, 1000)).eval["recall"]
-    for place, most in enumerate((100, 1000)):
-        metrics[f"proposals/AR_{most}"] = _mean(recall[:, :, 0, place])
     return Evaluation(metrics, detections, judged.eval["precision"][:, :, by_label, 0, -1])
+
+
+def score_proposals(proposals: list[dict[str, Any]], dataset: CocoDataset) -> dict[str, float]:
+    """Average recall of proposals, whatever the class: `proposals/AR_100`, `proposals/AR_1000`, and `AR_1000` of
+    small, medium and large objects.
+
+    Source: arXiv:1612.03144, section 5.1: what Table 1 reports.
+    """
+    recall = _judge(proposals, ground_truth(dataset), per_class=False, most=(100, 1000, 1000)).eval["recall"]
+    metrics = {f"proposals/AR_{most}": _mean(recall[:, :, 0, place]) for place, most in enumerate((100, 1000))}
+    for area, size in enumerate(("small", "medium", "large"), start=1):
+        metrics[f"proposals/AR_1000_{size}"] = _mean(recall[:, :, area, 1])
+    return metrics
 
 
 def coco_results(found: Detections, record: Record, dataset: CocoDataset) -> list[dict[str, Any]]:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from ..data.coco import CocoDataset, Record, require_objects
 from ..data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader
 from ..data.preprocess import Preprocess
-from ..detectors import FasterRCNN
-from ..errors import CheckpointError, ConfigError, FpnkitError
+from ..errors import CheckpointError, ConfigError
 from ..structures import ImageBatch, Targets
 from ..zoo import build, default_preprocess
 from .backbone_weights import load_backbone_weights
 from .checkpoint import ModelCard, fill, load_state, save_state, save_weights
-from .device import PRECISIONS, choose_device, keep_depthwise_in_float32, mixed_precision
+from .device import choose_device
 from .evaluate import evaluate
+from .optimize import Optimizer, OptimizerConfig
 from .run_folder import RunFolder
 from .stop import StopRequest
 
@@ -32,19 +30,12 @@ CHECKPOINT_SECONDS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(OptimizerConfig):
     """The recipe.
 
     Attributes:
         model: name in the zoo.
         epochs: passes over the data.
-        batch_size: images a step.
-        lr: peak learning rate of AdamW.
-        backbone_lr_factor: the backbone's share of it, which keeps what ImageNet taught.
-        weight_decay: of weights; biases and norms have none.
-        warmup_steps: linear rise to `lr`, before the cosine to zero.
-        clip_norm: largest norm of the gradient.
-        precision: `bf16` mixed precision or `float32`.
         workers: loading processes.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         seed: of weights, order, augmentation and sampling.
@@ -54,13 +45,6 @@ class TrainConfig:
 
     model: str = "faster_rcnn_r50_fpn"
     epochs: int = 12
-    batch_size: int = 8
-    lr: float = 4e-4
-    backbone_lr_factor: float = 0.3
-    weight_decay: float = 0.02
-    warmup_steps: int = 200
-    clip_norm: float = 5.0
-    precision: str = "bf16"
     workers: int = 1
     evaluate_every: int = 1
     seed: int = 0
@@ -68,20 +52,15 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "evaluate_every"):
+        super().__post_init__()
+        for name in ("epochs", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("lr", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("workers", "warmup_steps", "backbone_lr_factor", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ConfigError(f"workers must be 0 or more, got {self.workers}")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must lie in 0..2**32 - 1, got {self.seed}")
         default_preprocess(self.model)
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
 
 class Watcher(Protocol):
@@ -132,11 +111,8 @@ class Trainer:
         self.from_scratch = from_scratch
         if from_scratch:
             self.detector.backbone.thaw()
-        self.detector.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.device.type == "cpu" and config.precision == "bf16":
-            keep_depthwise_in_float32(self.detector)
         self.loader, self.sampler = self._loader(train_data)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.detector, config), lr=config.lr)
+        self.optimizer = Optimizer(self.detector, config, steps=self.total_steps, device=self.device)
         self.folder = RunFolder(out)
         self.step, self.epoch, self.best_ap = 0, 0, -1.0
         self._stop = StopRequest()
@@ -180,7 +156,7 @@ class Trainer:
         try:
             self._require_recipe(state["recipe"])
             fill(self.detector, state["detector"], path)
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.adam.load_state_dict(state["optimizer"])
             self.step, self.best_ap = state["step"], state["best_ap"]
             self.epoch = state.get("epoch", self.step // self.steps_per_epoch)
             torch.set_rng_state(state["random"])
@@ -201,7 +177,7 @@ class Trainer:
         for batch, targets, records in self.loader:
             losses = self._train_step(batch, targets, records)
             self.step += 1
-            self.folder.add_losses(self.step, losses, self._learning_rate())
+            self.folder.add_losses(self.step, losses, self.optimizer.learning_rate(self.step))
             watcher.on_step(self.step, self.total_steps, losses)
             if self._stop.asked or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save()
@@ -223,25 +199,8 @@ class Trainer:
     def _train_step(self, batch: ImageBatch, targets: Targets, records: list[Record]) -> dict[str, float]:
         batch, targets = batch.to(self.device), targets.to(self.device)
         batch = dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
-        rate = self._learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        with mixed_precision(self.device, self.config.precision):
-            losses = self.detector.losses(batch, targets)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            names = ", ".join(str(record.path) for record in records)
-            terms = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
-            raise FpnkitError(f"step {self.step + 1}: the loss is not finite ({terms}) on {names}: lower --lr")
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.detector.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        return {"total": float(total.detach()), **{name: float(value.detach()) for name, value in losses.items()}}
-
-    def _learning_rate(self) -> float:
-        warmup = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
-        return self.config.lr * warmup * 0.5 * (1 + math.cos(math.pi * self.step / self.total_steps))
+        images = ", ".join(str(record.path) for record in records)
+        return self.optimizer.step(self.step, lambda: self.detector.losses(batch, targets), what=images)
 
     def _evaluate(self, epoch: int, watcher: Watcher) -> None:
         total, done = len(self.val_data.records), 0
@@ -273,7 +232,7 @@ class Trainer:
         state = {
             "recipe": self._recipe(),
             "detector": self.detector.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.adam.state_dict(),
             "step": self.step,
             "epoch": self.epoch,
             "best_ap": self.best_ap,
@@ -301,18 +260,3 @@ class Trainer:
 class _StoppedEvaluating(Exception):
     pass
 
-
-def parameter_groups(detector: FasterRCNN, config: TrainConfig) -> list[dict[str, Any]]:
-    """Trainable parameters by learning rate and decay: backbone or not, weight or bias."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in detector.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "factor": config.backbone_lr_factor if in_backbone else 1.0,
-            "weight_decay": config.weight_decay if is_weight else 0.0,
-        }
-        for (in_backbone, is_weight), parameters in groups.items()
-    ]

@@ -84,8 +84,8 @@ class FPN(Pyramid):
 def top_down(laterals: Sequence[Tensor]) -> list[Tensor]:
     """The top-down pathway: each map plus the upsampled one above it, finest first."""
     merged = [laterals[-1]]
-    for lateral in reversed(laterals[:-1]):
-        merged.insert(0, lateral + resize(merged[0], like=lateral))
+    for finer in reversed(laterals[:-1]):
+        merged.insert(0, finer + resize(merged[0], like=finer))
     return merged
 
 

@@ -12,6 +12,7 @@ P2 ──────────────────────── N2
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class PAN(Pyramid):
         self.fpn = FPN(levels, channels, extra_levels=0)
         own = self.fpn.levels
         self.down = nn.ModuleDict(
-            {coarse.name: _step(channels, round(coarse.stride / fine.stride)) for fine, coarse in zip(own, own[1:])}
+            {coarse.name: _step(channels, round(coarse.stride / fine.stride)) for fine, coarse in pairwise(own)}
         )
         self.merge = nn.ModuleDict({level.name: _step(channels, 1) for level in own[1:]})
         self.extra = ExtraLevels(own[-1], channels, extra_levels, "subsample")

@@ -1,0 +1,110 @@
+"""fpnkit study: the paper's tables on your own data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .output import require_folder
+
+NAMES = ("table1", "table2", "table3", "necks")
+
+EPILOG = """\
+studies:
+  table1   proposals (RPN): C4, C5, FPN, bottom-up only, top-down only, finest level only
+  table2   the same six as Fast R-CNN, on the fixed proposals of an RPN on an FPN
+  table3   Faster R-CNN: C4, C5, FPN
+  necks    Faster R-CNN: FPN, FPN with residual connections, PAN, BiFPN
+
+examples:
+  fpnkit study table1 --data train.json --images train/ --val val.json --val-images val/ --out studies/table1
+  fpnkit study necks ... --classes person --seeds 3 --budget 2000 --out studies/necks
+
+Every row has the same backbone, budget and data order. Rows that are done are skipped: after a stop, the same command
+goes on from the last minute. Writes table.md, table.png (the paper's figures beside ours) and results.json.
+"""
+
+
+def add_parser(verbs: Any) -> argparse.ArgumentParser:
+    """Declare the verb and its options."""
+    parser = verbs.add_parser(
+        "study",
+        help="the paper's tables on your data",
+        description="Train and compare the pyramids of the FPN paper, and its successors, at equal budget.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study", choices=NAMES, metavar="STUDY", help=", ".join(NAMES))
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", type=Path, required=True, metavar="JSON", help="training annotations")
+    data.add_argument("--images", type=Path, required=True, metavar="DIR", help="training images")
+    data.add_argument("--val", type=Path, required=True, metavar="JSON", help="validation annotations")
+    data.add_argument("--val-images", type=Path, required=True, metavar="DIR", help="validation images")
+    data.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes (default: all)")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="the study's folder")
+    budget = parser.add_argument_group("budget, the same for every row")
+    budget.add_argument("--budget", type=int, default=500, metavar="STEPS", help="optimiser steps (default: 500)")
+    budget.add_argument("--seeds", type=int, default=2, help="trainings of each row (default: 2)")
+    budget.add_argument("--batch-size", type=int, default=4, help="images a step (default: 4)")
+    budget.add_argument("--side", type=int, default=320, help="longer side of the images, pixels (default: 320)")
+    budget.add_argument("--lr", type=float, default=4e-4, help="peak learning rate (default: %(default)s)")
+    model = parser.add_argument_group("model, the same for every row")
+    model.add_argument("--backbone", default="tf_efficientnet_lite0", help="of timm (default: %(default)s)")
+    model.add_argument(
+        "--backbone-weights",
+        default="none",
+        metavar="WHAT",
+        help="ImageNet weights: 'timm' downloads them, a .safetensors or .pth file is read, "
+        "'none' starts at random (default: %(default)s)",
+    )
+    model.add_argument("--channels", type=int, default=64, help="d, width of the pyramids (default: 64)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    machine.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="default: %(default)s")
+    machine.add_argument("--workers", type=int, default=1, help="loading processes (default: %(default)s)")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the study to its end; 0 when done. Interrupted, the same command goes on."""
+    from ..data.coco import read_coco
+    from ..engine.backbone_weights import backbone_filler
+    from ..studies import STUDIES, Study, StudyConfig, run_study
+    from .terminal import StudyScreen, console, warn_of_problems
+
+    config = StudyConfig(
+        steps=arguments.budget,
+        seeds=arguments.seeds,
+        batch_size=arguments.batch_size,
+        side=arguments.side,
+        lr=arguments.lr,
+        backbone=arguments.backbone,
+        frozen_stages=0 if arguments.backbone_weights == "none" else StudyConfig.frozen_stages,
+        channels=arguments.channels,
+        device=arguments.device,
+        precision=arguments.precision,
+        workers=arguments.workers,
+    )
+    if arguments.out.exists() and any(arguments.out.iterdir()) and not (arguments.out / "settings.json").exists():
+        raise ConfigError(f"{arguments.out} holds something that is no study: pass another --out")
+    require_folder(arguments.out)
+    fill = backbone_filler(arguments.backbone, arguments.backbone_weights)
+    train_data = read_coco(arguments.data, arguments.images, classes=arguments.classes)
+    val_data = read_coco(arguments.val, arguments.val_images, classes=train_data.classes)
+    for dataset in (train_data, val_data):
+        warn_of_problems(dataset)
+    study = Study(
+        table=STUDIES[arguments.study],
+        config=config,
+        train_data=train_data,
+        val_data=val_data,
+        out=arguments.out,
+        fill=fill,
+    )
+    with StudyScreen() as screen:
+        run_study(study, screen)
+    console.print((arguments.out / "table.md").read_text(), soft_wrap=True)
+    console.print(f"table.md, table.png and results.json in {arguments.out}", soft_wrap=True)
+    return 0

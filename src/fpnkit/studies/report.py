@@ -1,0 +1,115 @@
+"""A study's figures beside the paper's: one table, one picture."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine.checkpoint import write_bytes
+from ..engine.plots import write_figure
+from .tables import Row, Table
+
+PAPER_COLOUR, OWN_COLOUR = "#8d99ae", "#d1495b"
+
+
+def write_report(out: Path, table: Table, results: dict[str, Any]) -> None:
+    """Write `table.md` and `table.png` into a folder."""
+    text = f"# {table.title}\n\n{_markdown(table, results)}\n{_costs(table, results)}\n{_facts(results)}"
+    write_bytes(out / "table.md", text.encode())
+    _draw(out / "table.png", table, results)
+
+
+def values(results: dict[str, Any], row: Row, metric: str) -> list[float]:
+    """A figure of each seed, in percent."""
+    return [100 * run["metrics"][metric] for run in results["rows"][row.key]]
+
+
+def _markdown(table: Table, results: dict[str, Any]) -> str:
+    """Paper / ours, with half of the range of the seeds."""
+    in_paper = any(row.paper for row in table.rows)
+    lines = [
+        "| | system | " + " | ".join(table.metrics.values()) + " |",
+        "|---|---|" + "---|" * len(table.metrics),
+    ]
+    for row in table.rows:
+        cells = []
+        for metric in table.metrics:
+            ours = values(results, row, metric)
+            spread = (max(ours) - min(ours)) / 2
+            own = f"**{statistics.mean(ours):.1f}** ± {spread:.1f}"
+            cells.append(f"{row.paper[metric]:.1f} / {own}" if row.paper else own)
+        lines.append(f"| {row.key} | {row.label} | " + " | ".join(cells) + " |")
+    legend = "The paper's figure / **ours**" if in_paper else "Mean"
+    seeds = len(next(iter(results["rows"].values())))
+    return "\n".join(lines) + f"\n\n{legend}, ± half the range over {seeds} seeds; percent.\n"
+
+
+def _costs(table: Table, results: dict[str, Any]) -> str:
+    lines = [
+        "| | system | anchors, k | parameters, M | of the pyramid | GMAC | of the pyramid | ms | of the pyramid "
+        "| training, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.rows:
+        cost = results["costs"][row.key]
+        seconds = statistics.mean(run["train_seconds"] for run in results["rows"][row.key])
+        lines.append(
+            f"| {row.key} | {row.label} | {cost['anchors']:.1f} | {cost['parameters']:.2f} "
+            f"| {cost['pyramid_parameters']:.3f} | {cost['gmacs']:.2f} | {cost['pyramid_gmacs']:.2f} | {cost['ms']:.1f} | {cost['pyramid_ms']:.1f} "
+            f"| {seconds:.0f} |"
+        )
+    side = -(-results["settings"]["side"] // 32) * 32
+    note = (
+        f"GMAC and milliseconds: backbone, pyramid and RPN head where there is one, on one {side} x {side} image, "
+        "float32, CPU, median of interleaved rounds; training: mean of the seeds."
+    )
+    return "\n".join(lines) + f"\n\n{note}\n"
+
+
+def _facts(results: dict[str, Any]) -> str:
+    settings, machine = results["settings"], results["machine"]
+    classes = settings["classes"]
+    named = ", ".join(classes) if len(classes) < 6 else f"{len(classes)} classes"
+    return (
+        f"{settings['train_images']} training and {settings['val_images']} validation images, {named}; "
+        f"{settings['backbone']}, d = {settings['channels']}, {settings['steps']} steps of {settings['batch_size']} "
+        f"images of {settings['side']} pixels, peak learning rate {settings['lr']:g}, {settings['precision']}. "
+        f"PyTorch {machine['torch']}, {machine['threads']} threads, {machine['processor']}.\n"
+    )
+
+
+def _draw(path: Path, table: Table, results: dict[str, Any]) -> None:
+    from matplotlib.figure import Figure
+
+    shown = list(table.metrics)[:5]
+    in_paper = any(row.paper for row in table.rows)
+    figure = Figure(figsize=(3.0 + 2.3 * len(shown), 1.5 + 0.62 * len(table.rows)), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
+        _bars(axes, table, results, metric)
+    figure.axes[0].set_yticks(range(len(table.rows)), [f"{row.label}  ({row.key})" for row in table.rows])
+    figure.axes[0].invert_yaxis()
+    figure.suptitle(table.title + (": the paper (grey) and ours (red), dots are seeds" if in_paper else ""))
+    write_figure(path, figure)
+
+
+def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
+    in_paper = any(row.paper for row in table.rows)
+    height = 0.36 if in_paper else 0.6
+    for place, row in enumerate(table.rows):
+        ours, own_place = values(results, row, metric), place + (height / 2 if in_paper else 0)
+        if row.paper:
+            _bar(axes, place - height / 2, row.paper[metric], height, PAPER_COLOUR)
+        _bar(axes, own_place, float(np.mean(ours)), height, OWN_COLOUR)
+        axes.plot(ours, [own_place] * len(ours), ".", color="black", markersize=4)
+    axes.set_title(table.metrics[metric], fontsize=10)
+    axes.margins(x=0.18)
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _bar(axes, place: float, value: float, height: float, colour: str) -> None:
+    axes.barh(place, value, height, color=colour)
+    axes.annotate(f"{value:.1f}", (value, place), (6, 0), textcoords="offset points", va="center", fontsize=8)

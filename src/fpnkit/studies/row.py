@@ -1,0 +1,109 @@
+"""Train and evaluate one row with one seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.coco import CocoDataset
+from ..data.loader import Augment, AugmentConfig, DetectionDataset, make_loader
+from ..data.preprocess import Preprocess
+from ..engine.checkpoint import load_state, save_state
+from ..engine.device import choose_device
+from ..engine.evaluate import METRICS, collect, score, score_proposals
+from ..engine.optimize import Optimizer
+from .config import StudyConfig
+from .tasks import Task
+
+CHECKPOINT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who wants to know: called with the number of new steps, or of new images."""
+
+    on_step: Callable[[int], None]
+    on_image: Callable[[int], None]
+
+
+def train(task: Task, config: StudyConfig, data: CocoDataset, seed: int, state_path: Path, progress: Progress) -> float:
+    """Train for the study's budget, from the checkpoint at `state_path` if there is one.
+
+    Returns:
+        Seconds that the training took, over all its parts.
+    Raises:
+        FpnkitError: the loss is not finite.
+        DataError: an image cannot be read.
+    """
+    device = choose_device(config.device)
+    optimizer = Optimizer(task.detector, config, steps=config.steps, device=device)
+    done, seconds = 0, 0.0
+    if state_path.exists():
+        state = load_state(state_path)
+        task.detector.load_state_dict(state["detector"])
+        optimizer.adam.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        done, seconds = state["step"], state["seconds"]
+        progress.on_step(done)
+    preprocess = Preprocess(config.preprocess())
+    fill = [round(255 * mean) for mean in preprocess.config.mean]
+    augment = Augment(AugmentConfig(crop=config.side, scale=config.scale), fill=fill)
+    loader, sampler = make_loader(
+        DetectionDataset(data, preprocess, augment=augment, seed=seed),
+        batch_size=config.batch_size,
+        workers=config.workers,
+        shuffle=True,
+    )
+    steps_per_epoch = max(1, len(data.records) // config.batch_size)
+    task.detector.train()
+    began = saved = time.monotonic()
+    while done < config.steps:
+        sampler.epoch, begun = divmod(done, steps_per_epoch)
+        sampler.start = begun * config.batch_size
+        for batch, targets, records in loader:
+            batch, targets = batch.to(device), targets.to(device)
+            images = ", ".join(str(record.path) for record in records)
+            optimizer.step(done, lambda: task.losses(batch, targets), what=images)  # noqa: B023
+            done += 1
+            progress.on_step(1)
+            now = time.monotonic()
+            if now - saved > CHECKPOINT_SECONDS or done == config.steps:
+                seconds, began, saved = seconds + now - began, now, now
+                save_state(state_path, _state(task, optimizer, done, seconds))
+            if done == config.steps:
+                break
+    return seconds
+
+
+def evaluate(task: Task, config: StudyConfig, data: CocoDataset, progress: Progress) -> dict[str, float]:
+    """The figures of the trained row, in 0..1."""
+    task.detector.eval()
+    detections, proposals = collect(
+        task.find,
+        data,
+        Preprocess(config.preprocess()),
+        device=choose_device(config.device),
+        precision=config.precision,
+        workers=config.workers,
+        on_batch=progress.on_image,
+    )
+    if task.kind == "rpn":
+        return score_proposals(proposals, data)
+    metrics = score(detections, proposals, data).metrics
+    judged = {"fast_rcnn": METRICS}.get(task.kind, tuple(metrics))
+    return {name: metrics[name] for name in judged}
+
+
+def _state(task: Task, optimizer: Optimizer, step: int, seconds: float) -> dict[str, Any]:
+    return {
+        "detector": task.detector.state_dict(),
+        "optimizer": optimizer.adam.state_dict(),
+        "random": torch.get_rng_state(),
+        "step": step,
+        "seconds": seconds,
+    }
