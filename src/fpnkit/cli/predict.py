@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, DataError
 from .output import require_folder
+from .photos import add_options, each_photo, find_places, require_score
 
 if TYPE_CHECKING:
     from ..engine.predict import Result
@@ -18,6 +17,7 @@ examples:
   fpnkit predict photo.jpg                          people, with the shipped model
   fpnkit predict photo.jpg holiday/ --out found     files and folders
   fpnkit predict holiday/ --model runs/mine --min-score 0.3 --format coco
+  fpnkit predict crowd.jpg --scales 1,2             look again at twice the size: more of the small objects
 
 writes to --out:
   NAME.annotated.jpg  each image with its boxes, coloured by pyramid level; folders keep their tree, files that
@@ -26,12 +26,13 @@ writes to --out:
                       with --format coco: COCO results, whose image ids are in images.json beside them
 
 Box corners are pixels of the image as a viewer shows it (EXIF orientation applied). "level" is the k of the
-pyramid level P_k that the object was read from. Exit code 4 when some images could not be read.
+pyramid level P_k that the object was read from, in the pass that found it. Exit code 4 when some images
+could not be read.
 """
 
 FORMATS = ("json", "coco")
 
-SUFFIX = ".annotated.jpg"
+ENDING = ".annotated.jpg"
 
 
 def add_parser(verbs: Any) -> argparse.ArgumentParser:
@@ -43,45 +44,34 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
-    parser.add_argument("--model", default="default", help="'default', a run's folder or a .safetensors file")
-    parser.add_argument("--min-score", type=float, default=0.5, help="leave out weaker boxes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("fpnkit-out"), metavar="DIR", help="default: %(default)s")
+    add_options(parser, out="fpnkit-out")
     parser.add_argument("--format", choices=FORMATS, default="json", help="of predictions.json (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="default: %(default)s")
+    parser.add_argument(
+        "--scales",
+        type=_numbers,
+        default=(1.0,),
+        metavar="A,B,..",
+        help="image sizes as factors of the model's own; detections of all are merged (default: 1)",
+    )
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict; 0 when every image was read, 4 when some were not, 3 when none was."""
-    if not 0 <= arguments.min_score <= 1:
-        raise ConfigError(f"--min-score must lie in 0..1, got {arguments.min_score}")
+    require_score(arguments.min_score)
     require_folder(arguments.out)
     from ..engine.predict import load
-    from .terminal import console, detections_table, progress_bar
+    from .terminal import console, detections_table
 
-    places, unusable = _places(arguments.paths, arguments.out)
-    several = len(places) + len(unusable) > 1
-    if several:
-        for error in unusable:
-            _warn(error)
-    predictor = load(arguments.model, device=arguments.device, precision=arguments.precision)
-    found: list[dict[str, Any]] = []
-    with progress_bar() as progress:
-        for path, picture in progress.track(places, description="predicting"):
-            try:
-                result = predictor(path, min_score=arguments.min_score)
-            except DataError as error:
-                unusable.append(error)
-                if several:
-                    _warn(error)
-                continue
-            result.save(picture)
-            found.append(_entry(path, result))
-    if not found:
-        others = f" (none of {len(unusable)} images could be read)" if several else ""
-        raise DataError(f"{unusable[0]}{others}")
+    places, unusable = find_places(arguments.paths, arguments.out, ENDING)
+    predictor = load(arguments.model, device=arguments.device, precision=arguments.precision, scales=arguments.scales)
+
+    def look(path: Path, picture: Path) -> dict[str, Any]:
+        result = predictor(path, min_score=arguments.min_score)
+        result.save(picture)
+        return _entry(path, result)
+
+    found = each_photo(places, unusable, look, doing="predicting")
     _write(arguments, predictor.classes, found)
     console.print(detections_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
     count = sum(len(entry["detections"]) for entry in found)
@@ -91,46 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 4 if unusable else 0
 
 
-def _places(paths: list[Path], out: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
-    """Each image with the file of its picture, folders' in the same tree; and paths without any image."""
-    from ..data.images import find_images
-
-    places: list[tuple[Path, Path]] = []
-    unusable: list[DataError] = []
-    taken: set[str] = set()
-    for given in paths:
-        try:
-            images = [path for path in find_images([given]) if path == given or not _is_own(path)]
-            if not images:
-                raise DataError(f"{given}: the folder holds nothing but pictures that fpnkit made")
-            for path in images:
-                name = Path(path.name) if path == given else path.relative_to(given)
-                places.append((path, _free(out / name.with_suffix(""), taken)))
-        except DataError as error:
-            unusable.append(error)
-    return places, unusable
-
-
-def _free(stem: Path, taken: set[str]) -> Path:
-    """STEM.annotated.jpg, numbered when another image has it or it is not fpnkit's own to overwrite."""
-    number, picture = 1, stem.with_name(stem.name + SUFFIX)
-    while str(picture).casefold() in taken or (os.path.lexists(picture) and not _is_own(picture)):
-        number += 1
-        picture = stem.with_name(f"{stem.name}-{number}{SUFFIX}")
-    taken.add(str(picture).casefold())
-    return picture
-
-
-def _is_own(path: Path) -> bool:
-    from ..engine.draw import drawn_here
-
-    return path.name.endswith(SUFFIX) and not path.is_symlink() and drawn_here(path)
-
-
-def _warn(error: DataError) -> None:
-    from .terminal import errors
-
-    errors.print(f"skipped: {' '.join(str(error).split())}", style="yellow", soft_wrap=True)
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, like 0.5,1,2; got {text!r}") from None
 
 
 def _entry(path: Path, result: Result) -> dict[str, Any]:

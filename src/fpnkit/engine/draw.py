@@ -35,9 +35,9 @@ def annotate(
     width = max(1, round(1.6 * unit))
     weakest_first = list(zip(boxes_xyxy, labels, scores, levels, strict=True))[::-1]
     for box, _, _, level in weakest_first:
-        draw.rectangle(tuple(box), outline=_colour(level), width=width)
+        draw.rectangle(tuple(box), outline=level_colour(level), width=width)
     for box, label, score, level in weakest_first:
-        _chip(draw, (box[0], box[1]), f"{label} {score:.0%}", _colour(level), font, box[2] - box[0])
+        _chip(draw, (box[0], box[1]), f"{label} {score:.0%}", level_colour(level), font, box[2] - box[0])
     _legend(draw, canvas.size, sorted(set(levels)), font)
     return canvas
 
@@ -51,7 +51,8 @@ def drawn_here(path: Path) -> bool:
         return False
 
 
-def _colour(level: int) -> str:
+def level_colour(level: int) -> str:
+    """The colour of P_k, as #rrggbb."""
     return LEVEL_COLOURS.get(level, "#ffffff")
 
 
@@ -79,6 +80,6 @@ def _legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], levels: Sequence[i
     draw.rectangle((x, y - pad, x + width, y + side + pad), fill=INK)
     x += pad
     for level, text in entries:
-        draw.rectangle((x, y, x + side, y + side), fill=_colour(level))
+        draw.rectangle((x, y, x + side, y + side), fill=level_colour(level))
         draw.text((x + side + pad, y - 1), text, fill="white", font=font)
         x += side + 3 * pad + draw.textlength(text, font)

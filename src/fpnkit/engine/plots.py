@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ConfigError
 from .checkpoint import write_bytes
+from .draw import COMMENT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,9 +28,7 @@ def draw_precision_recall(path: Path, precision: np.ndarray, classes: Sequence[s
         precision: (10 thresholds 0.50..0.95, 101 recall points, classes), -1 where undefined.
         classes: names, by label.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6 if len(classes) == 1 else 12, 4.6), layout="constrained")
+    figure = new_figure(6 if len(classes) == 1 else 12, 4.6, layout="constrained")
     all_axes = figure.subplots(1, 1 if len(classes) == 1 else 2, squeeze=False)[0]
     recall = np.linspace(0, 1, precision.shape[1])
     defined = np.where(precision < 0, np.nan, precision)
@@ -46,10 +47,35 @@ def draw_precision_recall(path: Path, precision: np.ndarray, classes: Sequence[s
     write_figure(path, figure)
 
 
-def write_figure(path: Path, figure: Figure) -> None:
-    """Write a matplotlib figure as PNG, replaced whole."""
+def require_matplotlib() -> None:
+    """
+    Raises:
+        ConfigError: it is not installed; better said before the work than after it.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("drawing needs matplotlib, which is not installed: pip install 'fpnkit[train]'")
+
+
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty matplotlib figure of so many inches.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), **options)
+
+
+def write_figure(path: Path, figure: Figure, *, dpi: int = 110) -> None:
+    """Write a matplotlib figure as PNG, or as JPEG when the file is called so, replaced whole."""
     encoded = io.BytesIO()
-    figure.savefig(encoded, format="png", dpi=110)
+    if path.suffix == ".jpg":
+        settings = {"quality": 92, "subsampling": 0, "comment": COMMENT}
+        figure.savefig(encoded, format="jpg", dpi=dpi, pil_kwargs=settings)
+    else:
+        figure.savefig(encoded, format="png", dpi=dpi)
     write_bytes(path, encoded.getvalue())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import io
 from collections.abc import Sequence
@@ -18,12 +19,18 @@ from ..data.images import FORMATS, read_image, to_tensor
 from ..data.preprocess import Preprocess, restore
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
+from ..structures import Detections, Features, LevelSpec
 from ..zoo.shipped import SHA256, shipped_weights
 from .checkpoint import load_weights, write_bytes
 from .device import choose_device, mixed_precision
 from .draw import COMMENT, annotate
+from .image_scales import checked, merge, scaled
+from .record import recorded
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
+
+Maps = dict[str, Tensor]
+"""Level name -> (C, h, w) float32: the pyramid of one image."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Result:
         label_ids: (K,) int64 indices into the model's classes.
         levels: (K,) int64: 3 when eq. 1 read the object from P3.
         path: the file, when there is one.
+        features: level name -> (C, h, w) float32 map without padding cells, when they were asked for. Cell (i, j)
+            of a level of stride s covers the s x s pixels at (j s, i s) of the image as the network saw it.
     """
 
     image: Tensor = field(repr=False)
@@ -47,6 +56,7 @@ class Result:
     label_ids: Tensor
     levels: Tensor
     path: Path | None = None
+    features: Maps | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,6 +99,10 @@ class Predictor:
         preprocess: how its images are prepared.
         device: where it runs.
         precision: `float32`, or `bf16` for speed.
+        scales: factors of the configured image size; the network runs once for each, and what they find is merged
+            by class-wise NMS (figure 1 (a) of the paper).
+    Raises:
+        ConfigError: names for another number of classes, or scales out of range.
     """
 
     def __init__(
@@ -99,6 +113,7 @@ class Predictor:
         *,
         device: torch.device | str = "cpu",
         precision: str = "float32",
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         if len(classes) != detector.num_classes:
             raise ConfigError(f"the detector has {detector.num_classes} classes, {len(classes)} names were given")
@@ -107,52 +122,110 @@ class Predictor:
         self.preprocess = preprocess
         self.device = torch.device(device)
         self.precision = precision
+        self.scales = checked(scales)
 
-    def __call__(self, picture: Picture, *, min_score: float = 0.5) -> Result:
+    def __call__(self, picture: Picture, *, min_score: float = 0.5, features: bool = False) -> Result:
         """Find objects in one image.
 
         Args:
             picture: a path, a PIL image, an array (H, W, 3) or (H, W) uint8, or a tensor (3, H, W) uint8.
             min_score: weaker detections are left out; the model itself drops those below 0.05.
+            features: keep the pyramid of the same pass as `Result.features`.
         Raises:
             DataError: the image cannot be read.
+            ConfigError: `min_score` out of range, or features of several scales.
         """
-        return self.batch([picture], min_score=min_score)[0]
+        return self.batch([picture], min_score=min_score, features=features)[0]
 
-    def batch(self, pictures: Sequence[Picture], *, min_score: float = 0.5) -> list[Result]:
-        """Find objects in several images in one pass; the results are in their order."""
+    def batch(self, pictures: Sequence[Picture], *, min_score: float = 0.5, features: bool = False) -> list[Result]:
+        """Find objects in several images in one pass a scale; the results are in their order."""
         if not 0 <= min_score <= 1:
             raise ConfigError(f"min_score must lie in 0..1, got {min_score}")
+        if features and len(self.scales) > 1:
+            raise ConfigError("features are of one pass: load the model without scales, or with one")
         paths = [Path(each) if isinstance(each, str | Path) else None for each in pictures]
         images = [
             to_tensor(read_image(path) if path else each)  # type: ignore[arg-type]
             for path, each in zip(paths, pictures, strict=True)
         ]
-        batch = self.preprocess(images)
-        with mixed_precision(self.device, self.precision):
-            found = self.detector.detect(batch.to(self.device))
-        results = []
-        for index, (image, path) in enumerate(zip(images, paths, strict=True)):
-            boxes = restore(found[index].to("cpu"), batch, index)
-            boxes = boxes[boxes.scores >= min_score]
-            labels = tuple(self.classes[label] for label in boxes.labels.tolist())
-            results.append(Result(image, boxes.boxes_xyxy, boxes.scores, labels, boxes.labels, boxes.levels, path))
-        return results
+        passes = [self._run(images, scale, features=features) for scale in self.scales]
+        return [
+            self._result(image, path, each, min_score)
+            for image, path, each in zip(images, paths, zip(*passes, strict=True), strict=True)
+        ]
+
+    def _run(self, images: Sequence[Tensor], scale: float, *, features: bool) -> list[tuple[Detections, Maps | None]]:
+        """One pass: for each image its detections in its own pixels, and its pyramid."""
+        batch = Preprocess(scaled(self.preprocess.config, scale))(images)
+        recording: contextlib.AbstractContextManager[list] = contextlib.nullcontext([])
+        if features:
+            recording = recorded(self.detector.rpn)
+        with mixed_precision(self.device, self.precision), recording as calls:
+            detections = self.detector.detect(batch.to(self.device))
+        found = [restore(each.to("cpu"), batch, index) for index, each in enumerate(detections)]
+        if not features:
+            return [(each, None) for each in found]
+        ((pyramid,), _), levels = calls[-1], self.detector.pyramid.levels
+        return [(each, maps_of(pyramid, index, levels, batch.sizes[index])) for index, each in enumerate(found)]
+
+    def _result(
+        self, image: Tensor, path: Path | None, passes: Sequence[tuple[Detections, Maps | None]], min_score: float
+    ) -> Result:
+        detections, maps = passes[0]
+        if len(passes) > 1:
+            detections = merge([found for found, _ in passes], self.detector.roi.config)
+        kept = detections[detections.scores >= min_score]
+        labels = tuple(self.classes[label] for label in kept.labels.tolist())
+        return Result(image, kept.boxes_xyxy, kept.scores, labels, kept.labels, kept.levels, path, maps)
 
 
-def load(model: str | Path = "default", *, device: str = "auto", precision: str = "float32") -> Predictor:
+def maps_of(features: Features, index: int, levels: Sequence[LevelSpec], size: Tensor) -> Maps:
+    """The pyramid of one image of a batch, without padding.
+
+    Args:
+        features: of the batch.
+        index: the image's place in it.
+        levels: their specs.
+        size: (2,) height and width of the image inside the padding.
+    Returns:
+        Level name -> (C, h, w) float32: the cells that hold a pixel of the image, copied.
+    """
+    height, width = map(int, size)
+    cropped = {
+        level.name: features[level.name][index, :, : -(-height // level.stride), : -(-width // level.stride)]
+        for level in levels
+    }
+    # Cloned, because a tensor made in inference mode takes no part in training.
+    return {name: feature.to("cpu", torch.float32).clone() for name, feature in cropped.items()}
+
+
+def load(
+    model: str | Path = "default",
+    *,
+    device: str = "auto",
+    precision: str = "float32",
+    scales: Sequence[float] = (1.0,),
+) -> Predictor:
     """A detector ready to be called.
 
     Args:
         model: `default` for the weights inside the package, a run's folder, or a .safetensors file.
         device: `auto`, `cpu`, `cuda`.
         precision: `float32`, or `bf16` for speed.
+        scales: factors of the model's image size, all merged: `(0.5, 1, 2)` reads 5 times the pixels.
     Raises:
         CheckpointError: no such model, or its file is damaged.
+        ConfigError: a device that is not there, or scales out of range.
     """
+    scales = checked(scales)  # before the weights are read
     detector, card = load_weights(find_weights(model))
     return Predictor(
-        detector, card.classes, Preprocess(card.preprocess), device=choose_device(device), precision=precision
+        detector,
+        card.classes,
+        Preprocess(card.preprocess),
+        device=choose_device(device),
+        precision=precision,
+        scales=scales,
     )
 
 

@@ -1,0 +1,110 @@
+"""What the verbs that look at photographs share: their options, the places of their pictures, and the loop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import ConfigError, DataError
+
+Seen = TypeVar("Seen")
+
+OWN_ENDINGS = (".annotated.jpg", ".levels.jpg")
+
+
+def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
+    """Paths, model, least score, output folder and device."""
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
+    parser.add_argument("--model", default="default", help="'default', a run's folder or a .safetensors file")
+    parser.add_argument("--min-score", type=float, default=0.5, help="leave out weaker boxes (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="default: %(default)s")
+
+
+def require_score(score: float) -> None:
+    """
+    Raises:
+        ConfigError: not a score.
+    """
+    if not 0 <= score <= 1:
+        raise ConfigError(f"--min-score must lie in 0..1, got {score}")
+
+
+def each_photo(
+    places: list[tuple[Path, Path]], unusable: list[DataError], look: Callable[[Path, Path], Seen], *, doing: str
+) -> list[Seen]:
+    """Look at every photograph; those that cannot be read are named and skipped.
+
+    Args:
+        places: photographs, each with the file for its picture.
+        unusable: paths without any photograph; what cannot be read is added.
+        look: from a photograph and the file for its picture to what was seen.
+        doing: words beside the progress bar.
+    Raises:
+        DataError: none could be read.
+    """
+    from .terminal import progress_bar
+
+    several = len(places) + len(unusable) > 1
+    if several:
+        for error in unusable:
+            _warn(error)
+    seen: list[Seen] = []
+    with progress_bar() as progress:
+        for path, picture in progress.track(places, description=doing):
+            try:
+                seen.append(look(path, picture))
+            except DataError as error:
+                unusable.append(error)
+                if several:
+                    _warn(error)
+    if not seen:
+        others = f" (none of {len(unusable)} images could be read)" if several else ""
+        raise DataError(f"{unusable[0]}{others}")
+    return seen
+
+
+def find_places(paths: list[Path], out: Path, ending: str) -> tuple[list[tuple[Path, Path]], list[DataError]]:
+    """Each photograph with the file for its picture, folders' in the same tree; and paths without any photograph."""
+    from ..data.images import find_images
+
+    places: list[tuple[Path, Path]] = []
+    unusable: list[DataError] = []
+    taken: set[str] = set()
+    for given in paths:
+        try:
+            images = [path for path in find_images([given]) if path == given or not _is_own(path)]
+            if not images:
+                raise DataError(f"{given}: the folder holds nothing but pictures that fpnkit made")
+            for path in images:
+                name = Path(path.name) if path == given else path.relative_to(given)
+                places.append((path, free_place(out / name.with_suffix(""), ending, taken)))
+        except DataError as error:
+            unusable.append(error)
+    return places, unusable
+
+
+def free_place(stem: Path, ending: str, taken: set[str]) -> Path:
+    """STEM + ending, numbered when it is taken, or there and not fpnkit's own to overwrite; taken from now on."""
+    number, picture = 1, stem.with_name(stem.name + ending)
+    while str(picture).casefold() in taken or (os.path.lexists(picture) and not _is_own(picture)):
+        number += 1
+        picture = stem.with_name(f"{stem.name}-{number}{ending}")
+    taken.add(str(picture).casefold())
+    return picture
+
+
+def _is_own(path: Path) -> bool:
+    from ..engine.draw import drawn_here
+
+    return path.name.endswith(OWN_ENDINGS) and not path.is_symlink() and drawn_here(path)
+
+
+def _warn(error: DataError) -> None:
+    from .terminal import errors
+
+    errors.print(f"skipped: {' '.join(str(error).split())}", style="yellow", soft_wrap=True)
