@@ -40,14 +40,14 @@ def pycocotools_figures(annotations, detections) -> list[float]:
     return [float(value) for value in judged.stats]
 
 
-def pycocotools_recall(annotations, proposals: list, most: int) -> float:
+def pycocotools_recall(annotations, proposals: list, most: int, size: str = "all") -> float:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
         judged = COCOeval(truth, truth.loadRes([dict(each) for each in proposals]), "bbox")
         judged.params.useCats, judged.params.maxDets = 0, [1, 10, most]
         judged.evaluate()
         judged.accumulate()
-    recall = judged.eval["recall"][:, :, 0, -1]
+    recall = judged.eval["recall"][:, :, ["all", "small", "medium", "large"].index(size), -1]
     return float(recall[recall > -1].mean())
 
 
@@ -109,6 +109,9 @@ def test_figures_equal_pycocotools(mixed, written, tmp_path):
         wanted = pycocotools_recall(annotations, proposals, most)
         assert result.metrics[f"proposals/AR_{most}"] == pytest.approx(wanted, abs=1e-9)
         assert 0.1 < wanted < 0.95
+    for size in ("small", "medium", "large"):
+        wanted = pycocotools_recall(annotations, proposals, 1000, size)
+        assert result.metrics[f"proposals/AR_1000_{size}"] == pytest.approx(wanted, abs=1e-9)
 
 
 def test_results_are_not_changed_by_scoring(mixed, written):
@@ -167,7 +170,7 @@ def test_nothing_found_is_zero_where_there_is_something_and_undefined_elsewhere(
     _, dataset = written()
     metrics = score([], [], dataset).metrics
     assert set(metrics) == KEYS
-    undefined = {"AP_medium", "AP_large", "AR_medium", "AR_large"}
+    undefined = {f"{figure}_{size}" for figure in ("AP", "AR", "proposals/AR_1000") for size in ("medium", "large")}
     assert {name for name, value in metrics.items() if value == -1} == undefined
     assert all(value == 0 for name, value in metrics.items() if name not in undefined)
 

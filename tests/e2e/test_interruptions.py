@@ -11,7 +11,7 @@ from fpnkit.cli.terminal import TrainingScreen
 from fpnkit.engine import stop, train
 from fpnkit.engine.run_folder import RunFolder
 
-pytest.importorskip("pycocotools")
+pytest.importorskip("faster_coco_eval")
 
 SMALL = ("--crop", 64)
 

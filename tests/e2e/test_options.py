@@ -148,7 +148,7 @@ from fpnkit.cli import main
 try:
     main(sys.argv[1:])
 except SystemExit as ended:
-    heavy = {"torch", "torchvision", "timm", "numpy", "PIL", "matplotlib", "pycocotools"} & set(sys.modules)
+    heavy = {"torch", "torchvision", "timm", "numpy", "PIL", "matplotlib", "faster_coco_eval"} & set(sys.modules)
     sys.exit(f"imported {heavy}" if heavy else ended.code)
 """
 

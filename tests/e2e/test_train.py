@@ -10,7 +10,7 @@ from PIL import Image
 from fpnkit.engine.checkpoint import load_state, read_card
 from fpnkit.structures import ImageBatch
 
-pytest.importorskip("pycocotools")
+pytest.importorskip("faster_coco_eval")
 
 CLASSES = ["square", "disc"]
 

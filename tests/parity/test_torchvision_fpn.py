@@ -7,7 +7,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 
 from fpnkit.pyramids import FPN
 from fpnkit.structures import LevelSpec
@@ -72,3 +72,35 @@ def test_outputs_and_gradients_equal_torchvision(channels: tuple[int, ...], widt
         assert their_layer.weight.grad.abs().sum() > 0
         torch.testing.assert_close(our_layer.weight.grad, their_layer.weight.grad, **close)
         torch.testing.assert_close(our_layer.bias.grad, their_layer.bias.grad, **close)
+
+
+@pytest.mark.parametrize(("extra", "on_p5"), [("conv_c5", False), ("conv_p5", True)])
+def test_p6_and_p7_equal_torchvision(extra: str, on_p5: bool) -> None:
+    channels, width = (8, 16, 24), 12
+    ours = FPN(
+        [LevelSpec(f"c{3 + i}", 8 * 2**i, each) for i, each in enumerate(channels)], width, extra_levels=2, extra=extra
+    )
+    blocks = LastLevelP6P7(width if on_p5 else channels[-1], width)
+    theirs = FeaturePyramidNetwork(list(channels), width, extra_blocks=blocks)
+    with torch.no_grad():
+        pairs = [*layer_pairs(ours, theirs), (ours.extra.conv["p6"], blocks.p6), (ours.extra.conv["p7"], blocks.p7)]
+        for our_layer, their_layer in pairs:
+            our_layer.load_state_dict(their_layer.state_dict())
+    maps = [torch.randn(2, each, -(-77 // 2**i), -(-54 // 2**i)) for i, each in enumerate(channels)]
+    (our_maps, our_grads), (their_maps, their_grads) = (run(each, ["c3", "c4", "c5"], maps) for each in (ours, theirs))
+    for one, other in zip([*our_maps, *our_grads], [*their_maps, *their_grads], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_norms_stand_where_torchvision_puts_them() -> None:
+    channels, width = (8, 16), 12
+    ours = FPN(
+        [LevelSpec("c4", 16, 8), LevelSpec("c5", 32, 16)], width, norm=torch.nn.BatchNorm2d, extra_levels=0
+    ).train()
+    theirs = FeaturePyramidNetwork(list(channels), width, norm_layer=torch.nn.BatchNorm2d).train()
+    for our_layers, blocks in ((ours.lateral, theirs.inner_blocks), (ours.smooth, theirs.layer_blocks)):
+        for layer, block in zip(our_layers.values(), blocks, strict=True):
+            layer.load_state_dict(block.state_dict())
+    maps = [torch.randn(2, 8, 9, 7), torch.randn(2, 16, 5, 4)]
+    for one, other in zip(*(run(each, ["c4", "c5"], maps)[0] for each in (ours, theirs)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)

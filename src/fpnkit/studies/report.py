@@ -47,20 +47,26 @@ def _markdown(table: Table, results: dict[str, Any]) -> str:
     return "\n".join(lines) + f"\n\n{legend}, ± half the range over {seeds} seeds; percent.\n"
 
 
+COSTS = {
+    "anchors": ("anchors, k", ".1f"),
+    "parameters": ("parameters, M", ".2f"),
+    "pyramid_parameters": ("of the pyramid", ".3f"),
+    "gmacs": ("GMAC", ".2f"),
+    "pyramid_gmacs": ("of the pyramid", ".2f"),
+    "ms": ("ms", ".1f"),
+    "pyramid_ms": ("of the pyramid", ".1f"),
+}
+"""Name in `measure_costs` -> heading, format."""
+
+
 def _costs(table: Table, results: dict[str, Any]) -> str:
-    lines = [
-        "| | system | anchors, k | parameters, M | of the pyramid | GMAC | of the pyramid | ms | of the pyramid "
-        "| training, s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    headings = ["", "system", *(heading for heading, _ in COSTS.values()), "training, s"]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for row in table.rows:
         cost = results["costs"][row.key]
         seconds = statistics.mean(run["train_seconds"] for run in results["rows"][row.key])
-        lines.append(
-            f"| {row.key} | {row.label} | {cost['anchors']:.1f} | {cost['parameters']:.2f} "
-            f"| {cost['pyramid_parameters']:.3f} | {cost['gmacs']:.2f} | {cost['pyramid_gmacs']:.2f} | {cost['ms']:.1f} | {cost['pyramid_ms']:.1f} "
-            f"| {seconds:.0f} |"
-        )
+        cells = [row.key, row.label, *(f"{cost[name]:{form}}" for name, (_, form) in COSTS.items()), f"{seconds:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     side = -(-results["settings"]["side"] // 32) * 32
     note = (
         f"GMAC and milliseconds: backbone, pyramid and RPN head where there is one, on one {side} x {side} image, "

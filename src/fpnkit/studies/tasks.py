@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -85,7 +86,4 @@ def _fast_rcnn(detector: FastRCNN, proposer: RPN) -> Task:
 
 
 def _faster_rcnn(detector: FasterRCNN) -> Task:
-    def find(batch: ImageBatch):
-        return list(detector.detect_and_propose(batch, proposals=PROPOSALS))
-
-    return Task("faster_rcnn", detector, detector.losses, find)
+    return Task("faster_rcnn", detector, detector.losses, partial(detector.detect_and_propose, proposals=PROPOSALS))
