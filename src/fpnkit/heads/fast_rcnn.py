@@ -140,9 +140,7 @@ class FastRCNNHead(nn.Module):
 
     def assign_levels(self, rois_xyxy: Tensor) -> Tensor:
         """Index into `levels` of the one that serves the k of eq. 1 best: (..., 4) -> (...) int64."""
-        k = roi_levels(
-            rois_xyxy, lowest=self._lowest, highest=self._highest, canonical_size=self.config.canonical_size
-        )
+        k = roi_levels(rois_xyxy, lowest=self._lowest, highest=self._highest, canonical_size=self.config.canonical_size)
         return self._index_of_k[k - self._lowest]
 
     def _set_level_table(self) -> None:
@@ -151,7 +149,7 @@ class FastRCNNHead(nn.Module):
         self._lowest, self._highest = (round(bound(served)[0]) for bound in (min, max))
         nearest = [min(served, key=lambda each: abs(each[0] - k)) for k in range(self._lowest, self._highest + 1)]
         self.register_buffer("_index_of_k", torch.tensor([place for _, place in nearest]), persistent=False)
-        numbers = level_numbers([level.stride for level in self.levels])
+        numbers = _numbers_of(self.levels)
         self.register_buffer("_numbers", torch.tensor(numbers), persistent=False)
 
     def detect(self, features: Features, proposals: Proposals, sizes: Tensor) -> Detections:
@@ -223,3 +221,9 @@ class FastRCNNHead(nn.Module):
         if targets.labels.shape[1] == 0:
             return background
         return torch.where(drawn.positive, targets.labels.gather(1, target.gather(1, drawn.index)), background)
+
+
+def _numbers_of(levels: Sequence[LevelSpec]) -> list[int]:
+    """The k of each P_k by its name; by its stride where a name has none."""
+    numbers = [int(level.name[1:]) for level in levels if level.name[1:].isdecimal()]
+    return numbers if len(numbers) == len(levels) else level_numbers([level.stride for level in levels])

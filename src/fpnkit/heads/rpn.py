@@ -94,6 +94,8 @@ class RPNHead(nn.Module):
         super().__init__()
         self.levels = tuple(levels)
         self.config = config or RPNConfig()
+        if not self.levels:
+            raise ConfigError("RPN head expects at least one level, got no levels: pass pyramid.levels")
         if self.config.shared:
             shared_channels(self.levels, "RPN head")
             if len({len(level.serves) for level in self.levels}) != 1:

@@ -137,7 +137,9 @@ class FusionNode(nn.Module):
 
 def pool(feature: Tensor, step: int) -> Tensor:
     """Max pooling to 1/step of the size, rounded up."""
-    return F.max_pool2d(feature, step + 1, stride=step, padding=step // 2) if step > 1 else feature
+    reach = step // 2
+    dense = F.max_pool2d(feature, 2 * reach + 1, stride=1, padding=reach)
+    return dense[:, :, ::step, ::step]  # a strided max_pool2d takes torch.export minutes, for its guards on the size
 
 
 def _project(in_channels: int, channels: int) -> nn.Module:

@@ -25,13 +25,11 @@ class ExtraLevels(nn.Module):
     Attributes:
         levels: their specs.
     Raises:
-        ConfigError: a negative count, another `how`, or a level that cannot be counted on from (`c5` gives `p6`).
+        ConfigError: another `how`, or as `coarser`.
     """
 
     def __init__(self, top: LevelSpec, source_channels: int, count: int, how: str) -> None:
         super().__init__()
-        if count < 0:
-            raise ConfigError(f"a pyramid expects 0 or more extra_levels, got {count}")
         if how not in EXTRAS:
             raise ConfigError(f"extra must be one of {', '.join(EXTRAS)}, got {how!r}")
         self.how = how
@@ -57,7 +55,13 @@ class ExtraLevels(nn.Module):
 
 
 def coarser(top: LevelSpec, count: int) -> tuple[LevelSpec, ...]:
-    """Specs of the levels above one, by doubling its stride."""
+    """Specs of the levels above one, by doubling its stride.
+
+    Raises:
+        ConfigError: a negative count, or a level that cannot be counted on from (`c5` gives `p6`).
+    """
+    if count < 0:
+        raise ConfigError(f"a pyramid expects 0 or more extra_levels, got {count}")
     if not count:
         return ()
     if not top.name[1:].isdecimal():

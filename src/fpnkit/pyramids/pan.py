@@ -49,6 +49,7 @@ class PAN(Pyramid):
 
     def forward(self, bottom_up: Features) -> dict[str, Tensor]:
         """C2..C5 by name -> N2..N5 (N6) under the names p2..p5 (p6), (N, d, H, W)."""
+        self.checked(bottom_up)
         pyramid = self.fpn(bottom_up)
         made = [pyramid[self.levels[0].name]]
         for name, down in self.down.items():
