@@ -22,8 +22,8 @@ examples:
   fpnkit study table1 --data train.json --images train/ --val val.json --val-images val/ --out studies/table1
   fpnkit study necks ... --classes person --seeds 3 --budget 2000 --out studies/necks
 
-Every row has the same backbone, budget and data order. Rows that are done are skipped: after a stop, the same command
-goes on from the last minute. Writes table.md, table.png (the paper's figures beside ours) and results.json.
+Every row has the same backbone, budget and data order. Rows that are done are skipped: after Ctrl-C the same command
+goes on where it stopped (exit code 4), after a crash from the last minute. Writes table.md, table.png (the paper's figures beside ours) and results.json.
 """
 
 
@@ -68,10 +68,11 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the study to its end; 0 when done. Interrupted, the same command goes on."""
+    """Run the study; 0 when done, 4 when stopped: the same command goes on."""
+    from .. import backbones
     from ..data.coco import read_coco
     from ..engine.backbone_weights import backbone_filler
-    from ..studies import STUDIES, Study, StudyConfig, run_study
+    from ..studies import STUDIES, Stopped, Study, StudyConfig, run_study
     from .terminal import StudyScreen, console, warn_of_problems
 
     config = StudyConfig(
@@ -89,8 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.out.exists() and any(arguments.out.iterdir()) and not (arguments.out / "settings.json").exists():
         raise ConfigError(f"{arguments.out} holds something that is no study: pass another --out")
-    require_folder(arguments.out)
     fill = backbone_filler(arguments.backbone, arguments.backbone_weights)
+    fill(backbones.timm(arguments.backbone))  # what does not fit is better known before the data is read
+    require_folder(arguments.out)
     train_data = read_coco(arguments.data, arguments.images, classes=arguments.classes)
     val_data = read_coco(arguments.val, arguments.val_images, classes=train_data.classes)
     for dataset in (train_data, val_data):
@@ -103,8 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         fill=fill,
     )
-    with StudyScreen() as screen:
-        run_study(study, screen)
+    try:
+        with StudyScreen() as screen:
+            run_study(study, screen)
+    except Stopped:
+        console.print("stopped: the same command goes on")
+        return 4
     console.print((arguments.out / "table.md").read_text(), soft_wrap=True)
     console.print(f"table.md, table.png and results.json in {arguments.out}", soft_wrap=True)
     return 0

@@ -259,4 +259,3 @@ class Trainer:
 
 class _StoppedEvaluating(Exception):
     pass
-

@@ -111,8 +111,8 @@ def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
         _bar(axes, own_place, float(np.mean(ours)), height, OWN_COLOUR)
         axes.plot(ours, [own_place] * len(ours), ".", color="black", markersize=4)
     axes.set_title(table.metrics[metric], fontsize=10)
-    axes.margins(x=0.18)
-    axes.set_xlim(left=0)
+    longest = max(max(bar.get_width() for bar in axes.patches), 1.0)
+    axes.set_xlim(0, 1.25 * longest)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -11,16 +11,21 @@ from typing import Any
 import torch
 
 from ..data.coco import CocoDataset
-from ..data.loader import Augment, AugmentConfig, DetectionDataset, make_loader
+from ..data.loader import Augment, AugmentConfig, BatchLoader, DetectionDataset, EpochSampler, make_loader
 from ..data.preprocess import Preprocess
 from ..engine.checkpoint import load_state, save_state
 from ..engine.device import choose_device
 from ..engine.evaluate import METRICS, collect, score, score_proposals
 from ..engine.optimize import Optimizer
+from ..engine.stop import StopRequest
 from .config import StudyConfig
 from .tasks import Task
 
 CHECKPOINT_SECONDS = 60
+
+
+class Stopped(Exception):
+    """SIGINT or SIGTERM came; the checkpoint is written."""
 
 
 @dataclass(frozen=True)
@@ -37,46 +42,36 @@ def train(task: Task, config: StudyConfig, data: CocoDataset, seed: int, state_p
     Returns:
         Seconds that the training took, over all its parts.
     Raises:
+        Stopped: SIGINT or SIGTERM came.
         FpnkitError: the loss is not finite.
         DataError: an image cannot be read.
     """
     device = choose_device(config.device)
     optimizer = Optimizer(task.detector, config, steps=config.steps, device=device)
-    done, seconds = 0, 0.0
-    if state_path.exists():
-        state = load_state(state_path)
-        task.detector.load_state_dict(state["detector"])
-        optimizer.adam.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        done, seconds = state["step"], state["seconds"]
-        progress.on_step(done)
-    preprocess = Preprocess(config.preprocess())
-    fill = [round(255 * mean) for mean in preprocess.config.mean]
-    augment = Augment(AugmentConfig(crop=config.side, scale=config.scale), fill=fill)
-    loader, sampler = make_loader(
-        DetectionDataset(data, preprocess, augment=augment, seed=seed),
-        batch_size=config.batch_size,
-        workers=config.workers,
-        shuffle=True,
-    )
+    done, seconds = _resume(task, optimizer, state_path)
+    progress.on_step(done)
+    loader, sampler = _loader(config, data, seed)
     steps_per_epoch = max(1, len(data.records) // config.batch_size)
     task.detector.train()
     began = saved = time.monotonic()
-    while done < config.steps:
-        sampler.epoch, begun = divmod(done, steps_per_epoch)
-        sampler.start = begun * config.batch_size
-        for batch, targets, records in loader:
-            batch, targets = batch.to(device), targets.to(device)
-            images = ", ".join(str(record.path) for record in records)
-            optimizer.step(done, lambda: task.losses(batch, targets), what=images)  # noqa: B023
-            done += 1
-            progress.on_step(1)
-            now = time.monotonic()
-            if now - saved > CHECKPOINT_SECONDS or done == config.steps:
-                seconds, began, saved = seconds + now - began, now, now
-                save_state(state_path, _state(task, optimizer, done, seconds))
-            if done == config.steps:
-                break
+    with StopRequest() as stop:
+        while done < config.steps:
+            sampler.epoch, begun = divmod(done, steps_per_epoch)
+            sampler.start = begun * config.batch_size
+            for batch, targets, records in loader:
+                batch, targets = batch.to(device), targets.to(device)
+                images = ", ".join(str(record.path) for record in records)
+                optimizer.step(done, lambda: task.losses(batch, targets), what=images)  # noqa: B023
+                done += 1
+                progress.on_step(1)
+                now = time.monotonic()
+                if now - saved > CHECKPOINT_SECONDS or done == config.steps or stop.asked:
+                    seconds, began, saved = seconds + now - began, now, now
+                    save_state(state_path, _state(task, optimizer, done, seconds))
+                if stop.asked:
+                    raise Stopped
+                if done == config.steps:
+                    break
     return seconds
 
 
@@ -97,6 +92,29 @@ def evaluate(task: Task, config: StudyConfig, data: CocoDataset, progress: Progr
     metrics = score(detections, proposals, data).metrics
     judged = {"fast_rcnn": METRICS}.get(task.kind, tuple(metrics))
     return {name: metrics[name] for name in judged}
+
+
+def _loader(config: StudyConfig, data: CocoDataset, seed: int) -> tuple[BatchLoader, EpochSampler]:
+    preprocess = Preprocess(config.preprocess())
+    fill = [round(255 * mean) for mean in preprocess.config.mean]
+    augment = Augment(AugmentConfig(crop=config.side, scale=config.scale), fill=fill)
+    return make_loader(
+        DetectionDataset(data, preprocess, augment=augment, seed=seed),
+        batch_size=config.batch_size,
+        workers=config.workers,
+        shuffle=True,
+    )
+
+
+def _resume(task: Task, optimizer: Optimizer, state_path: Path) -> tuple[int, float]:
+    """Steps and seconds that are done."""
+    if not state_path.exists():
+        return 0, 0.0
+    state = load_state(state_path)
+    task.detector.load_state_dict(state["detector"])
+    optimizer.adam.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+    return state["step"], state["seconds"]
 
 
 def _state(task: Task, optimizer: Optimizer, step: int, seconds: float) -> dict[str, Any]:

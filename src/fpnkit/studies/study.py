@@ -67,6 +67,7 @@ def run_study(study: Study, watcher: Watcher) -> dict[str, Any]:
         What `results.json` holds: settings, machine, and for each row its figures a seed and its costs.
     Raises:
         ConfigError: the folder holds a study of other settings.
+        Stopped: SIGINT or SIGTERM came; called again, the study goes on.
     """
     _require_same_settings(study)
     jobs = [(row, seed) for seed in range(study.config.seeds) for row in study.table.rows]
