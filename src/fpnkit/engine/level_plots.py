@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ def _draw_lane(axes: Axes, step: Eq1Step, lane: int, bounds: tuple[float, float]
     if left < right:
         axes.add_patch(Rectangle((left, lane), right - left, 1, facecolor=colour, alpha=0.22))
     axes.axhline(lane, color=INK, linewidth=2)
-    label = {"xycoords": ("axes fraction", "data"), "textcoords": "offset pixels", "va": "center"}
+    label: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset pixels", "va": "center"}
     axes.annotate(f"P{step.number}", (0, lane + 0.5), (-178, 4), color=colour, fontsize=21, weight="bold", **label)
     note = f"stride {step.stride}\n{count} object{'s' * (count != 1)}"
     axes.annotate(note, (0, lane + 0.5), (-122, 0), color=FAINT, fontsize=9.5, **label)
@@ -168,8 +168,8 @@ def _scale_axes(axes: Axes, bounds: tuple[float, float], borders: list[float], l
 
 def _show(card: Axes, view: PyramidView, picture: Image.Image) -> None:
     """On the card, in the network's pixels, centred."""
-    (width, height), inches = view.size, card.get_position().size * card.figure.get_size_inches()
-    aspect = inches[0] / inches[1]
+    (width, height), place = view.size, card.get_window_extent()
+    aspect = place.width / place.height
     across, down = max(width, height * aspect), max(height, width / aspect)
     card.imshow(picture, extent=(0, width, height, 0), aspect="auto", interpolation="antialiased")
     card.set(xlim=((width - across) / 2, (width + across) / 2), ylim=((height + down) / 2, (height - down) / 2))
@@ -207,7 +207,7 @@ def _write_header(figure: Figure, title: str, legend: str) -> None:
 
 def _caption(card: Axes, name: str, colour: str, first: str, second: str) -> None:
     """Two lines beside a name, above a card."""
-    above = {"textcoords": "offset pixels", "va": "baseline"}
+    above: dict[str, Any] = {"textcoords": "offset pixels", "va": "baseline"}
     head = card.annotate(
         name, (0, 1), (0, 10), xycoords="axes fraction", color=colour, fontsize=21, weight="bold", **above
     )
