@@ -82,6 +82,8 @@ def verbs(photo, coco, training):
         ("evaluate", "default", *data, "--out", out),
         training(out),
         ("demo", "--out", out),
+        ("levels", photo, "--out", out),
+        ("study", "table1", *data, "--val", coco.json, "--val-images", coco.images, "--out", out),
     ]
 
 

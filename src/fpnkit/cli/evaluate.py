@@ -51,10 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ..data.coco import read_coco
     from ..engine.checkpoint import write_json
     from ..engine.evaluate import evaluate
-    from ..engine.plots import draw_precision_recall
+    from ..engine.plots import draw_precision_recall, require_matplotlib
     from ..engine.predict import load
     from .terminal import console, metrics_table, progress_bar, warn_of_problems
 
+    require_matplotlib()
     if arguments.batch_size < 1 or arguments.workers < 0:
         raise ConfigError("--batch-size must be 1 or more, --workers 0 or more")
     require_folder(arguments.out)

@@ -23,7 +23,8 @@ examples:
   fpnkit study necks ... --classes person --seeds 3 --budget 2000 --out studies/necks
 
 Every row has the same backbone, budget and data order. Rows that are done are skipped: after Ctrl-C the same command
-goes on where it stopped (exit code 4), after a crash from the last minute. Writes table.md, table.png (the paper's figures beside ours) and results.json.
+goes on where it stopped (exit code 4), after a crash from the last minute. Writes table.md, table.png (the paper's
+figures beside ours) and results.json.
 """
 
 
@@ -72,9 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
     from .. import backbones
     from ..data.coco import read_coco
     from ..engine.backbone_weights import backbone_filler
+    from ..engine.plots import require_matplotlib
     from ..studies import STUDIES, Stopped, Study, StudyConfig, run_study
     from .terminal import StudyScreen, console, warn_of_problems
 
+    require_matplotlib()
     config = StudyConfig(
         steps=arguments.budget,
         seeds=arguments.seeds,
@@ -88,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         workers=arguments.workers,
     )
-    if arguments.out.exists() and any(arguments.out.iterdir()) and not (arguments.out / "settings.json").exists():
+    if arguments.out.is_dir() and any(arguments.out.iterdir()) and not (arguments.out / "settings.json").exists():
         raise ConfigError(f"{arguments.out} holds something that is no study: pass another --out")
     fill = backbone_filler(arguments.backbone, arguments.backbone_weights)
     fill(backbones.timm(arguments.backbone))  # what does not fit is better known before the data is read
