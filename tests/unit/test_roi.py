@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from fpnkit.ops.roi import level_number, multi_level_roi_align, roi_levels
+from fpnkit.ops.roi import level_number, level_numbers, multi_level_roi_align, roi_levels
 
 STRIDES = [4, 8, 16, 32]
 SIZE = 512
@@ -76,6 +76,43 @@ def test_levels_of_no_rois():
 @pytest.mark.parametrize(("stride", "level"), [(1, 0), (4, 2), (8, 3), (14, 4), (16, 4), (32, 5), (64, 6)])
 def test_level_number(stride, level):
     assert level_number(stride) == level
+
+
+@pytest.mark.parametrize(
+    ("strides", "numbers"),
+    [([4, 8, 16, 32, 64], [2, 3, 4, 5, 6]), ([3, 9, 43], [2, 3, 5]), ([4, 5, 8], [2, 3, 4]), ([16, 21, 32], [4, 5, 6])],
+)
+def test_level_numbers_are_all_different(strides, numbers):
+    assert level_numbers(strides) == numbers
+
+
+def test_a_smaller_canonical_size_sends_rois_higher():
+    rois = torch.tensor([square(55), square(56), square(112), square(224)])
+    assert roi_levels(rois, lowest=2, highest=5, canonical_size=112).tolist() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf")])
+def test_rois_that_are_no_numbers_have_a_level(junk):
+    rois = torch.tensor([[junk] * 4, [0.0, 0.0, junk, 5.0], [junk, 1.0, 2.0, 3.0]])
+    levels = roi_levels(rois, lowest=2, highest=5)
+    assert ((levels >= 2) & (levels <= 5)).all()
+
+
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf")])
+def test_a_coordinate_that_is_no_number_counts_as_zero(junk):
+    """torchvision's kernel reads out of bounds there."""
+    features = [torch.randn(2, 3, 16, 16, requires_grad=True), torch.randn(2, 3, 8, 8, requires_grad=True)]
+    broken = torch.tensor([[0.0, junk, 3.0, 40.0, 30.0], [1.0, junk, junk, junk, junk], [1.0, 2.0, 3.0, 20.0, junk]])
+    zeroed = broken.nan_to_num(0.0, 0.0, 0.0)
+    levels = torch.tensor([0, 1, 1])
+
+    def pooled_and_grads(rois: Tensor) -> list[Tensor]:
+        pooled = multi_level_roi_align(features, [4, 8], rois, levels, 2, 2, True)
+        return [pooled, *torch.autograd.grad((pooled * pooled).sum(), features)]
+
+    for ours, wanted in zip(pooled_and_grads(broken), pooled_and_grads(zeroed), strict=True):
+        assert ours.isfinite().all()
+        assert torch.equal(ours, wanted)
 
 
 @pytest.mark.parametrize("sampling_ratio", [2, 0])
