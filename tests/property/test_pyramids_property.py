@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fpnkit.backbones.wrap import name_levels
 from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNHead
+from fpnkit.ops.roi import level_numbers
 from fpnkit.pyramids import (
     FPN,
     PAN,
@@ -48,7 +48,8 @@ PYRAMIDS: dict[str, Callable[..., Pyramid]] = {
 def backbones(draw) -> tuple[LevelSpec, ...]:
     """1 to 4 levels of any strides and widths, named as a wrapped module names them."""
     strides = sorted(draw(st.sets(st.integers(1, 60), min_size=1, max_size=4)))
-    return name_levels(strides, [draw(st.integers(1, 5)) for _ in strides])
+    numbers = level_numbers(strides)
+    return tuple(LevelSpec(f"c{k}", each, draw(st.integers(1, 5))) for k, each in zip(numbers, strides, strict=True))
 
 
 SIZES = st.tuples(st.integers(1, 80), st.integers(1, 80))
