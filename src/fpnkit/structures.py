@@ -6,6 +6,7 @@ Padded entries have `valid == False` and may hold anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
@@ -63,6 +64,12 @@ class LevelSpec:
                 f"level {self.name} has stride {self.stride}, {self.channels} channels and serves {self.serves}: "
                 "all must be 1 or more"
             )
+
+
+    @property
+    def number(self) -> int:
+        """The k of P_k: 4 of `p4`; of a name without a number, log2 of the stride, rounded."""
+        return int(self.name[1:]) if self.name[1:].isdecimal() else round(math.log2(self.stride))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 
 import pytest
 import torch
@@ -114,12 +113,11 @@ def test_gradients_reach_every_parameter(kind, levels, size, channels, extra):
         assert each.grad.any(), name
 
 
-def nearest_places(levels: tuple[LevelSpec, ...], sides: list[float]) -> list[int]:
-    """Eq. 1, clamped to the levels there are, and the level whose stride is nearest to 2^k; the finer one of two."""
-    served = [(math.log2(stride), place) for place, level in enumerate(levels) for stride in level.serves]
-    lowest, highest = round(min(served)[0]), round(max(served)[0])
-    ks = [min(max(math.floor(4 + math.log2(side / 224) + 1e-6), lowest), highest) for side in sides]
-    return [min(served, key=lambda each: (abs(each[0] - k), each))[1] for k in ks]
+def places_by_hand(levels: tuple[LevelSpec, ...], sides: list[float]) -> list[int]:
+    """The coarsest level that serves a stride of at most 16/224 of the side, else the finest."""
+    served = sorted((stride, place) for place, level in enumerate(levels) for stride in level.serves)
+    fitting = [[place for stride, place in served if stride <= 16 * side / 224 + 1e-3] for side in sides]
+    return [places[-1] if places else served[0][1] for places in fitting]
 
 
 @pytest.mark.parametrize("kind", PYRAMIDS)
@@ -127,7 +125,7 @@ def nearest_places(levels: tuple[LevelSpec, ...], sides: list[float]) -> list[in
 @given(levels=backbones(), size=SIZES, extra=st.integers(0, 2))
 @torch.no_grad()
 def test_heads_stand_on_every_pyramid(kind, levels, size, extra):
-    """Anchors and logits count alike, every RoI has the nearest level, and its number is in that level's name."""
+    """Anchors and logits count alike, every RoI has the level of eq. 1, and its number is in that level's name."""
     pyramid = built(kind, levels, 2, extra).eval()
     features = pyramid.features(bottom_up(levels), torch.randn(1, 3, *size))
     rpn = RPNHead(pyramid.levels)
@@ -138,9 +136,10 @@ def test_heads_stand_on_every_pyramid(kind, levels, size, extra):
     corner = 2.0 ** torch.arange(-1, 14)
     rois = torch.stack([0 * corner, 0 * corner, corner, corner], dim=1)
     places = roi.assign_levels(rois).tolist()
-    assert places == nearest_places(roi.levels, corner.tolist())
+    assert places == places_by_hand(roi.levels, corner.tolist())
     assert places == sorted(places)
-    if all(2 * fine.stride <= coarse.stride for fine, coarse in pairwise(roi.levels)):
-        assert set(places) == set(range(len(roi.levels)))
+    sides = torch.tensor([224 / 16 * level.stride for level in roi.levels])
+    exact = roi.assign_levels(torch.stack([0 * sides, 0 * sides, sides, sides], dim=1)).tolist()
+    assert exact == list(range(len(roi.levels)))  # no level goes without RoIs
     *_, numbers = roi(features, rois[None])
     assert numbers[0].tolist() == [int(roi.levels[place].name[1:]) for place in places]

@@ -9,7 +9,6 @@ import torch
 
 from fpnkit.errors import ConfigError
 from fpnkit.heads import FastRCNNConfig, FastRCNNHead
-from fpnkit.ops.roi import roi_levels
 from fpnkit.pyramids import SingleMap
 from fpnkit.structures import LevelSpec, Proposals
 
@@ -35,7 +34,8 @@ def test_with_the_strides_of_the_paper_the_level_is_that_of_eq_1():
     assert one.assign_levels(squares(SIDES)).tolist() == by_hand
     sides = 2 ** (12 * torch.rand(500, 2))
     rois = torch.cat([torch.zeros(500, 2), sides], dim=1)
-    assert torch.equal(one.assign_levels(rois), roi_levels(rois, lowest=2, highest=5) - 2)
+    literal = torch.floor(4 + torch.log2(sides.prod(dim=1).sqrt() / 224) + 1e-6).clamp(2, 5)
+    assert torch.equal(one.assign_levels(rois), literal.long() - 2)
 
 
 def test_p6_is_left_to_the_rpn():
@@ -45,12 +45,12 @@ def test_p6_is_left_to_the_rpn():
 @pytest.mark.parametrize(
     ("strides", "places"),
     [
-        ((4, 16, 32), [0, 0, 1, 2]),  # k 2, 3, 4, 5; 3 lies between both and goes to the finer one
-        ((3, 9, 43), [0, 1, 1, 2]),  # log2 of the strides is 1.6, 3.2, 5.4
+        ((4, 16, 32), [0, 0, 1, 2]),  # 16/224 of the sides: 5.7, 10.7, 21.4, 42.9
+        ((3, 9, 43), [0, 1, 1, 1]),
         ((8, 32), [0, 0, 0, 1]),
     ],
 )
-def test_strides_that_do_not_double_get_the_sizes_nearest_to_them(strides, places):
+def test_strides_that_do_not_double_get_the_coarsest_level_that_eq_1_allows(strides, places):
     one, sides = head(*strides), [80.0, 150, 300, 600]
     assert one.assign_levels(squares(sides)).tolist() == places
     assert one.assign_levels(squares([1.0, 5000])).tolist() == [0, len(strides) - 1]

@@ -33,7 +33,7 @@ def some_rois(count: int, dtype=torch.float32) -> Tensor:
 
 
 def levels_of(rois: Tensor) -> Tensor:
-    return roi_levels(rois[:, 1:], lowest=2, highest=5) - 2
+    return roi_levels(rois[:, 1:], STRIDES)
 
 
 def slow_reference(features, rois, levels, output_size, sampling_ratio, aligned) -> Tensor:
@@ -50,27 +50,39 @@ def slow_reference(features, rois, levels, output_size, sampling_ratio, aligned)
     [(111.9, 2), (112, 3), (223.9, 3), (224, 4), (447.9, 4), (448, 5), (895, 5), (896, 5), (5000, 5), (56, 2), (1, 2)],
 )
 def test_eq_1_by_hand(side, level):
-    assert roi_levels(torch.tensor([square(side)]), lowest=2, highest=5).tolist() == [level]
+    assert roi_levels(torch.tensor([square(side)]), STRIDES).tolist() == [level - 2]
 
 
 def test_eq_1_goes_by_area_not_by_side():
     rois = torch.tensor([[0.0, 0.0, 448.0, 112.0], [0.0, 0.0, 56.0, 896.0]])
-    assert roi_levels(rois, lowest=2, highest=5).tolist() == [4, 4]
+    assert roi_levels(rois, STRIDES).tolist() == [2, 2]
 
 
 def test_eq_1_clamps_to_the_levels_there_are():
     rois = torch.tensor([square(1), square(224), square(2000)])
-    assert roi_levels(rois, lowest=3, highest=4).tolist() == [3, 4, 4]
+    assert roi_levels(rois, (8, 16)).tolist() == [0, 1, 1]
 
 
 def test_rois_without_area_go_to_the_lowest_level():
     rois = torch.tensor([[5.0, 5.0, 5.0, 5.0], [9.0, 9.0, 3.0, 12.0]])
-    assert roi_levels(rois, lowest=2, highest=5).tolist() == [2, 2]
+    assert roi_levels(rois, STRIDES).tolist() == [0, 0]
 
 
 def test_levels_of_no_rois():
-    assert roi_levels(torch.zeros(2, 0, 4), lowest=2, highest=5).shape == (2, 0)
-    assert roi_levels(torch.zeros(0, 4), lowest=2, highest=5).dtype == torch.int64
+    assert roi_levels(torch.zeros(2, 0, 4), STRIDES).shape == (2, 0)
+    assert roi_levels(torch.zeros(0, 4), STRIDES).dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("strides", "sides", "levels"),
+    [
+        ((4, 16, 32), [80.0, 150, 300, 600], [0, 0, 1, 2]),  # 16/224 of the sides: 5.7, 10.7, 21.4, 42.9
+        ((3, 9, 43), [80.0, 150, 600, 603], [0, 1, 1, 2]),
+        ((4, 5, 8), [69.9, 70, 111, 112], [0, 1, 1, 2]),
+    ],
+)
+def test_strides_that_do_not_double_each_have_their_sizes(strides, sides, levels):
+    assert roi_levels(torch.tensor([square(side) for side in sides]), strides).tolist() == levels
 
 
 @pytest.mark.parametrize(("stride", "level"), [(1, 0), (4, 2), (8, 3), (14, 4), (16, 4), (32, 5), (64, 6)])
@@ -88,14 +100,14 @@ def test_level_numbers_are_all_different(strides, numbers):
 
 def test_a_smaller_canonical_size_sends_rois_higher():
     rois = torch.tensor([square(55), square(56), square(112), square(224)])
-    assert roi_levels(rois, lowest=2, highest=5, canonical_size=112).tolist() == [2, 3, 4, 5]
+    assert roi_levels(rois, STRIDES, canonical_size=112).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf")])
 def test_rois_that_are_no_numbers_have_a_level(junk):
     rois = torch.tensor([[junk] * 4, [0.0, 0.0, junk, 5.0], [junk, 1.0, 2.0, 3.0]])
-    levels = roi_levels(rois, lowest=2, highest=5)
-    assert ((levels >= 2) & (levels <= 5)).all()
+    levels = roi_levels(rois, STRIDES)
+    assert ((levels >= 0) & (levels <= 3)).all()
 
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf")])

@@ -13,7 +13,6 @@ from ..detectors import FasterRCNN
 from ..errors import ConfigError
 from ..ops.anchors import cell_anchors
 from ..ops.boxes import area
-from ..ops.roi import level_numbers
 from .predict import Picture, Predictor, Result
 from .record import recorded
 
@@ -112,14 +111,14 @@ def see(predictor: Predictor, picture: Picture, *, min_score: float = 0.5) -> Py
     ((features,), (logits, _)) = calls[-1]
     rpn, groups = predictor.detector.rpn, iter(logits)
     levels = []
-    for number, level in zip(level_numbers([each.stride for each in rpn.levels]), rpn.levels, strict=True):
+    for level in rpn.levels:
         sides = rpn.anchor_sizes[level.name]
         grid = (*features[level.name].shape[-2:], len(rpn.config.ratios))
         best = torch.stack([next(groups)[0].reshape(grid).amax(dim=-1) for _ in sides]).amax(dim=0)
         inside = best[: -(-height // level.stride), : -(-width // level.stride)]
         anchors = torch.cat([cell_anchors(side, rpn.config.ratios) for side in sides])
         levels.append(
-            LevelView(number, level.stride, sides, anchors, rpn.config.anchor_offset, inside.sigmoid().to("cpu"))
+            LevelView(level.number, level.stride, sides, anchors, rpn.config.anchor_offset, inside.sigmoid().to("cpu"))
         )
     return PyramidView(result, (width, height), tuple(levels))
 
@@ -132,10 +131,9 @@ def eq1_steps(detector: FasterRCNN) -> list[Eq1Step]:
     levels = detector.roi.levels
     counts = [int((index < place).sum()) for place in range(1, len(levels))]
     borders = [0.0, *(float(sides[count]) if count < len(sides) else math.inf for count in counts), math.inf]
-    numbers = level_numbers([level.stride for level in levels])
     return [
-        Eq1Step(number, level.stride, low, high)
-        for number, level, low, high in zip(numbers, levels, borders, borders[1:], strict=False)
+        Eq1Step(level.number, level.stride, low, high)
+        for level, low, high in zip(levels, borders, borders[1:], strict=False)
     ]
 
 

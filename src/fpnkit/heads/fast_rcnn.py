@@ -5,7 +5,6 @@ Shapes: N images, K proposals an image, C classes; label C is the background ins
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..ops import boxes, codec, losses, matching
 from ..ops.nms import nms_keep, top_k
-from ..ops.roi import CANONICAL_SIZE, level_numbers, multi_level_roi_align, roi_levels
+from ..ops.roi import CANONICAL_SIZE, multi_level_roi_align, roi_levels
 from ..structures import Detections, Features, LevelSpec, Proposals, Targets
 from .rpn import shared_channels, wanted_deltas
 
@@ -61,7 +60,7 @@ class FastRCNNConfig:
     def __post_init__(self) -> None:
         if min(self.hidden, self.pooled, self.samples, self.candidates, self.detections) < 1:
             raise ConfigError("Fast R-CNN head expects hidden, pooled, samples, candidates and detections of 1 or more")
-        if self.canonical_size <= 0:
+        if not self.canonical_size > 0:
             raise ConfigError(f"Fast R-CNN head expects a canonical_size above 0, got {self.canonical_size}")
         for name in ("positive_iou", "positive_fraction", "nms_iou"):
             if not 0 <= getattr(self, name) <= 1:
@@ -74,13 +73,13 @@ class FastRCNNHead(nn.Module):
     Args:
         levels: the pyramid's specs; P6 is for the RPN alone.
         num_classes: C, without background.
-        roi_levels: how many of `levels`, from the finest, RoIs are pooled from: P2..P5.
+        roi_levels: how many of `levels`, from the finest, RoIs are pooled from; the four of P2..P5, without P6.
         config: numbers; see `FastRCNNConfig`.
     Raises:
         ConfigError: no class, no levels, or levels of different widths.
     """
 
-    _index_of_k: Tensor
+    _places: Tensor
     _numbers: Tensor
 
     def __init__(
@@ -99,7 +98,9 @@ class FastRCNNHead(nn.Module):
         self.config = config or FastRCNNConfig()
         hidden = self.config.hidden
         channels = shared_channels(self.levels, "Fast R-CNN head")
-        self._set_level_table()
+        self._served = sorted((stride, place) for place, level in enumerate(self.levels) for stride in level.serves)
+        self.register_buffer("_places", torch.tensor([place for _, place in self._served]), persistent=False)
+        self.register_buffer("_numbers", torch.tensor([level.number for level in self.levels]), persistent=False)
         self.fc1 = nn.Linear(channels * self.config.pooled**2, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.scores = nn.Linear(hidden, num_classes + 1)
@@ -139,18 +140,9 @@ class FastRCNNHead(nn.Module):
         return logits, deltas, self._numbers[level_index]
 
     def assign_levels(self, rois_xyxy: Tensor) -> Tensor:
-        """Index into `levels` of the one that serves the k of eq. 1 best: (..., 4) -> (...) int64."""
-        k = roi_levels(rois_xyxy, lowest=self._lowest, highest=self._highest, canonical_size=self.config.canonical_size)
-        return self._index_of_k[k - self._lowest]
-
-    def _set_level_table(self) -> None:
-        """Strides need not double, and one map may serve several: each k goes to the nearest stride's map."""
-        served = [(math.log2(stride), place) for place, level in enumerate(self.levels) for stride in level.serves]
-        self._lowest, self._highest = (round(bound(served)[0]) for bound in (min, max))
-        nearest = [min(served, key=lambda each: abs(each[0] - k)) for k in range(self._lowest, self._highest + 1)]
-        self.register_buffer("_index_of_k", torch.tensor([place for _, place in nearest]), persistent=False)
-        numbers = _numbers_of(self.levels)
-        self.register_buffer("_numbers", torch.tensor(numbers), persistent=False)
+        """Index into `levels` of the one that eq. 1 gives each RoI: (..., 4) -> (...) int64."""
+        served = [stride for stride, _ in self._served]
+        return self._places[roi_levels(rois_xyxy, served, canonical_size=self.config.canonical_size)]
 
     def detect(self, features: Features, proposals: Proposals, sizes: Tensor) -> Detections:
         """Score proposals, refine them, suppress class by class.
@@ -221,9 +213,3 @@ class FastRCNNHead(nn.Module):
         if targets.labels.shape[1] == 0:
             return background
         return torch.where(drawn.positive, targets.labels.gather(1, target.gather(1, drawn.index)), background)
-
-
-def _numbers_of(levels: Sequence[LevelSpec]) -> list[int]:
-    """The k of each P_k by its name; by its stride where a name has none."""
-    numbers = [int(level.name[1:]) for level in levels if level.name[1:].isdecimal()]
-    return numbers if len(numbers) == len(levels) else level_numbers([level.stride for level in levels])

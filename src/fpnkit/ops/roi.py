@@ -16,21 +16,24 @@ CANONICAL_SIZE = 224.0
 """Eq. 1: an RoI of the ImageNet size 224 x 224 belongs to P4."""
 
 
-def roi_levels(rois_xyxy: Tensor, *, lowest: int, highest: int, canonical_size: float = CANONICAL_SIZE) -> Tensor:
-    """The pyramid level of each RoI: k = floor(k0 + log2(sqrt(w h) / 224)), clamped.
+def roi_levels(rois_xyxy: Tensor, strides: Sequence[int], *, canonical_size: float = CANONICAL_SIZE) -> Tensor:
+    """The pyramid level of each RoI: eq. 1, for strides that need not double.
+
+    Eq. 1 gives an RoI to P_k with k = floor(k0 + log2(sqrt(w h) / 224)). P_k has stride 2^k: that is the coarsest level
+    whose stride is at most 2^k0 sqrt(w h) / 224.
 
     Args:
         rois_xyxy: (..., 4) input pixels.
-        lowest, highest: first and last level, 2 and 5 for P2..P5.
+        strides: of the levels, rising.
         canonical_size: side in pixels of the RoI that belongs to P4.
     Returns:
-        (...) int64 k.
-    Source: arXiv:1612.03144, eq. 1. Deviation: 1e-6 is added before the floor, so that exact powers of two
-    fall on the upper level in spite of rounding.
+        (...) int64 index into `strides`; the finest level where an RoI is too small for any, or is not finite.
+    Source: arXiv:1612.03144, eq. 1. Deviation: sides count as larger by 2^1e-6, so that exact powers of two fall on
+    the upper level in spite of rounding.
     """
-    side = area(rois_xyxy).clamp(min=0).sqrt().clamp(min=1e-6)
-    k = torch.floor(K0 + torch.log2(side / canonical_size) + 1e-6)
-    return k.nan_to_num(nan=float(lowest)).clamp(lowest, highest).to(torch.int64)
+    widest = area(rois_xyxy).clamp(min=0).sqrt() * (2**K0 / canonical_size * 2**1e-6)
+    coarser = torch.tensor(strides[1:], dtype=widest.dtype, device=widest.device)
+    return (widest[..., None] >= coarser).sum(dim=-1)
 
 
 @torch.library.custom_op("fpnkit::multi_level_roi_align", mutates_args=())

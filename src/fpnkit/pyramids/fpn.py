@@ -31,7 +31,7 @@ class FPN(Pyramid):
         levels: the backbone's maps, finest first: `backbone.levels`.
         channels: d, the width of every pyramid level.
         connection: `conv` for the plain 1x1, `residual` for a residual block behind it (section 3).
-        norm: makes a norm for a width, behind every convolution: `nn.BatchNorm2d`; the paper has none.
+        norm: makes a norm for a width, behind each 1x1 and each 3x3: `nn.BatchNorm2d`; the paper has none.
         extra_levels: levels above the top one; 1 gives the P6 of the RPN (section 4.1).
         extra: how they are made, see `ExtraLevels`.
     Attributes:

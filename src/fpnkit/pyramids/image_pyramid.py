@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ class ImagePyramid(Pyramid):
     ) -> None:
         super().__init__(levels, channels)
         self.taken = find_level(self.in_levels, level)
-        if not scales or min(scales) <= 0:
+        if not scales or not all(0 < scale < math.inf for scale in scales):
             raise ConfigError(f"ImagePyramid expects scales above 0, got {tuple(scales)}")
         strides = sorted(max(1, round(self.taken.stride / scale)) for scale in scales)
         if len(set(strides)) < len(strides):

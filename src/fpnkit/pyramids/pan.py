@@ -60,4 +60,5 @@ class PAN(Pyramid):
 
 
 def _step(channels: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, stride=max(1, stride), padding=1)
+    reach = max(1, stride // 2)  # wide enough to read every cell, whatever the ratio of the strides
+    return nn.Conv2d(channels, channels, 2 * reach + 1, stride=max(1, stride), padding=reach)
