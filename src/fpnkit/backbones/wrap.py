@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
-from ..ops.roi import level_number
+from ..ops.roi import level_numbers
 from ..structures import LevelSpec
+from .adapters import ChannelsFirst, as_maps
 
 PROBE_SIZE = 256
 """Side of the blank image whose maps tell the strides: divisible by every usual stride."""
@@ -72,26 +73,20 @@ def wrap(body: nn.Module, *, in_channels: int = 3) -> Backbone:
     """Make a backbone of your own module.
 
     Args:
-        body: takes (N, 3, H, W), returns maps, finest first: a list, a tuple or a dict.
+        body: takes (N, 3, H, W), returns maps, finest first: a list, a tuple or a dict. Maps that come channels-last,
+            (N, H, W, C), are turned.
         in_channels: channels of the probing image.
     Returns:
-        A `Backbone` whose levels were found by running `body` once on a blank image.
+        A `Backbone` whose levels were found by running `body` on blank images.
     Raises:
         ShapeError: it does not return (N, C, H, W) maps from fine to coarse.
     """
+    channels_last = _channels_last(body, in_channels)
+    if any(channels_last):
+        body = ChannelsFirst(body, channels_last)
     return Backbone(body, probe_levels(body, in_channels=in_channels))
 
 
-def as_maps(output: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
-    """The maps of a body's output, whatever container it uses."""
-    if isinstance(output, Tensor):
-        return [output]
-    if not isinstance(output, Iterable):
-        raise ShapeError(f"expected a body that returns a list, tuple or dict of maps, got {type(output).__name__}")
-    return list(output.values() if isinstance(output, Mapping) else output)
-
-
-@torch.no_grad()
 def probe_levels(body: nn.Module, *, in_channels: int = 3) -> tuple[LevelSpec, ...]:
     """Find strides and channels by running a module once, in inference mode, on a blank image.
 
@@ -99,11 +94,29 @@ def probe_levels(body: nn.Module, *, in_channels: int = 3) -> tuple[LevelSpec, .
         ShapeError: outputs are not (N, C, H, W), or not ordered from fine to coarse.
         ConfigError: it returns no map at all.
     """
+    maps = run_blank(body, (PROBE_SIZE, PROBE_SIZE), in_channels)
+    strides = [round(PROBE_SIZE / feature.shape[-1]) for feature in maps]
+    if strides != sorted(set(strides)):
+        raise ShapeError(
+            f"backbone {type(body).__name__} returned maps of strides {strides}: "
+            "expected each coarser than the one before; return them finest first, one a stride"
+        )
+    return name_levels(strides, [feature.shape[1] for feature in maps])
+
+
+@torch.no_grad()
+def run_blank(body: nn.Module, size: tuple[int, int], in_channels: int = 3) -> list[Tensor]:
+    """The maps of a blank image, in inference mode; modes and statistics stay as they were.
+
+    Raises:
+        ShapeError: an output is no map of four dimensions.
+        ConfigError: there is none.
+    """
     modes = [(module, module.training) for module in body.modules()]
     body.eval()
     device = next((parameter.device for parameter in body.parameters()), torch.device("cpu"))
     try:
-        maps = as_maps(body(torch.zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE, device=device)))
+        maps = as_maps(body(torch.zeros(1, in_channels, *size, device=device)))
     finally:
         for module, was_training in modes:
             module.training = was_training
@@ -113,15 +126,20 @@ def probe_levels(body: nn.Module, *, in_channels: int = 3) -> tuple[LevelSpec, .
         if not isinstance(feature, Tensor) or feature.ndim != 4:
             shape = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
             raise ShapeError(f"backbone {type(body).__name__} must return (N, C, H, W) maps, one of them is {shape}")
-    strides = [round(PROBE_SIZE / feature.shape[-1]) for feature in maps]
-    if strides != sorted(set(strides)):
-        raise ShapeError(
-            f"backbone {type(body).__name__} returned maps of strides {strides}: "
-            "expected each coarser than the one before; return them finest first, one a stride"
-        )
-    levels: list[LevelSpec] = []
-    number = 0
-    for stride, feature in zip(strides, maps, strict=True):
-        number = max(level_number(stride), number + 1 if levels else 0)  # strides 4 and 5 are c2 and c3
-        levels.append(LevelSpec(f"c{number}", stride, feature.shape[1]))
-    return tuple(levels)
+    return maps
+
+
+def name_levels(strides: Sequence[int], channels: Sequence[int]) -> tuple[LevelSpec, ...]:
+    """Levels of bottom-up maps, finest first: c2 at stride 4, c5 at 32."""
+    numbers = level_numbers(strides)
+    specs = zip(numbers, strides, channels, strict=True)
+    return tuple(LevelSpec(f"c{k}", stride, width) for k, stride, width in specs)
+
+
+def _channels_last(body: nn.Module, in_channels: int) -> list[bool]:
+    """Which maps come as (N, H, W, C): their second dimension follows the height of the image."""
+    maps = run_blank(body, (PROBE_SIZE, PROBE_SIZE), in_channels)
+    if not any(each.shape[1] == each.shape[2] for each in maps):
+        return [False] * len(maps)
+    lower = run_blank(body, (PROBE_SIZE // 2, PROBE_SIZE), in_channels)
+    return [a.shape[1] != b.shape[1] for a, b in zip(maps, lower, strict=True)]
