@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..engine.checkpoint import write_bytes
-from ..engine.plots import write_figure
+from ..engine.plots import new_figure, write_figure
 from .tables import Row, Table
 
-PAPER_COLOUR, OWN_COLOUR = "#8d99ae", "#d1495b"
+PAPER_COLOUR, OWN_COLOUR = "#b8c1d1", "#f28482"
 
 
 def write_report(out: Path, table: Table, results: dict[str, Any]) -> None:
@@ -88,34 +88,37 @@ def _facts(results: dict[str, Any]) -> str:
 
 
 def _draw(path: Path, table: Table, results: dict[str, Any]) -> None:
-    from matplotlib.figure import Figure
-
+    """Bars as long as each system's share of the FPN's figure: budgets set the figures, shares can be compared."""
     shown = list(table.metrics)[:5]
     in_paper = any(row.paper for row in table.rows)
-    figure = Figure(figsize=(3.0 + 2.3 * len(shown), 1.5 + 0.62 * len(table.rows)), layout="constrained")
+    figure = new_figure(3.0 + 2.4 * len(shown), 1.9 + 0.62 * len(table.rows), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
         _bars(axes, table, results, metric)
     figure.axes[0].set_yticks(range(len(table.rows)), [f"{row.label}  ({row.key})" for row in table.rows])
     figure.axes[0].invert_yaxis()
-    figure.suptitle(table.title + (": the paper (grey) and ours (red), dots are seeds" if in_paper else ""))
+    who = "grey: the paper, red: ours, dots: seeds. " if in_paper else "Dots: seeds. "
+    figure.suptitle(f"{table.title}\n{who}Bars: share of the FPN's figure; numbers: the figures, percent", fontsize=11)
     write_figure(path, figure)
 
 
 def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
     in_paper = any(row.paper for row in table.rows)
     height = 0.36 if in_paper else 0.6
+    fpn = next(row for row in table.rows if row.label == "FPN")
+    whole = max(statistics.mean(values(results, fpn, metric)), 1e-9)
     for place, row in enumerate(table.rows):
-        ours, own_place = values(results, row, metric), place + (height / 2 if in_paper else 0)
+        ours, own_place = np.array(values(results, row, metric)), place + (height / 2 if in_paper else 0)
         if row.paper:
-            _bar(axes, place - height / 2, row.paper[metric], height, PAPER_COLOUR)
-        _bar(axes, own_place, float(np.mean(ours)), height, OWN_COLOUR)
-        axes.plot(ours, [own_place] * len(ours), ".", color="black", markersize=4)
+            _bar(axes, place - height / 2, row.paper[metric], fpn.paper[metric], height, PAPER_COLOUR)
+        _bar(axes, own_place, float(ours.mean()), whole, height, OWN_COLOUR)
+        axes.plot(ours / whole, [own_place] * len(ours), ".", color="black", markersize=4)
     axes.set_title(table.metrics[metric], fontsize=10)
-    longest = max(max(bar.get_width() for bar in axes.patches), 1.0)
-    axes.set_xlim(0, 1.25 * longest)
+    axes.set_xlim(0, 1.08 * max(1.0, *(bar.get_width() for bar in axes.patches)))
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _bar(axes, place: float, value: float, height: float, colour: str) -> None:
-    axes.barh(place, value, height, color=colour)
-    axes.annotate(f"{value:.1f}", (value, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
+def _bar(axes, place: float, value: float, whole: float, height: float, colour: str) -> None:
+    axes.barh(place, value / whole, height, color=colour)
+    axes.annotate(f"{value:.1f}", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
