@@ -65,7 +65,6 @@ class LevelSpec:
                 "all must be 1 or more"
             )
 
-
     @property
     def number(self) -> int:
         """The k of P_k: 4 of `p4`; of a name without a number, log2 of the stride, rounded."""

@@ -83,6 +83,18 @@ def test_what_is_done_is_not_done_again_and_more_seeds_are_added(study, cli, tmp
     assert first != second
 
 
+def test_rows_can_be_chosen_and_added(study, cli, tmp_path, read_json):
+    out = tmp_path / "out"
+    cli(*study("table3", out, "--rows", "b", "d")).refuses(2, "table3 has no row 'd': its rows are a, b, c")
+    assert cli(*study("table3", out, "--rows", "b", "--budget", 2)).code == 0
+    assert list(read_json(out / "results.json")["rows"]) == ["b"]
+    before = result_files(out)
+    assert cli(*study("table3", out, "--rows", "c", "b", "--budget", 2)).code == 0
+    results = read_json(out / "results.json")
+    assert list(results["rows"]) == list(results["costs"]) == ["b", "c"]
+    assert before["b-seed0.json"] == result_files(out)["b-seed0.json"]
+
+
 def test_stopped_and_resumed_it_gives_the_same_figures(study, cli, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli(*study("table3", whole)).code == 0

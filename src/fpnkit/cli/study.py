@@ -21,6 +21,7 @@ studies:
 examples:
   fpnkit study table1 --data train.json --images train/ --val val.json --val-images val/ --out studies/table1
   fpnkit study necks ... --classes person --seeds 3 --budget 2000 --out studies/necks
+  fpnkit study table1 ... --rows c d --budget 5000 --out studies/longer
 
 Every row has the same backbone, budget and data order. Rows that are done are skipped: after Ctrl-C the same command
 goes on where it stopped (exit code 4), after a crash from the last minute. Writes table.md, table.png (the paper's
@@ -47,6 +48,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     data.add_argument("--out", type=Path, required=True, metavar="DIR", help="the study's folder")
     budget = parser.add_argument_group("budget, the same for every row")
     budget.add_argument("--budget", type=int, default=500, metavar="STEPS", help="optimiser steps (default: 500)")
+    budget.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, by letter or name (default: all)")
     budget.add_argument("--seeds", type=int, default=2, help="trainings of each row (default: 2)")
     budget.add_argument("--batch-size", type=int, default=4, help="images a step (default: 4)")
     budget.add_argument("--side", type=int, default=320, help="longer side of the images, pixels (default: 320)")
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     for dataset in (train_data, val_data):
         warn_of_problems(dataset)
     study = Study(
-        table=STUDIES[arguments.study],
+        table=STUDIES[arguments.study].only(arguments.rows),
         config=config,
         train_data=train_data,
         val_data=val_data,

@@ -97,19 +97,19 @@ def _draw(path: Path, table: Table, results: dict[str, Any]) -> None:
     figure.axes[0].set_yticks(range(len(table.rows)), [f"{row.label}  ({row.key})" for row in table.rows])
     figure.axes[0].invert_yaxis()
     who = "grey: the paper, red: ours, dots: seeds. " if in_paper else "Dots: seeds. "
-    figure.suptitle(f"{table.title}\n{who}Bars: share of the FPN's figure; numbers: the figures, percent", fontsize=11)
+    figure.suptitle(f"{table.title}\n{who}Bars: share of {_whole(table).label}; numbers: percent", fontsize=11)
     write_figure(path, figure)
 
 
 def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
     in_paper = any(row.paper for row in table.rows)
     height = 0.36 if in_paper else 0.6
-    fpn = next(row for row in table.rows if row.label == "FPN")
-    whole = max(statistics.mean(values(results, fpn, metric)), 1e-9)
+    whole_row = _whole(table)
+    whole = max(statistics.mean(values(results, whole_row, metric)), 1e-9)
     for place, row in enumerate(table.rows):
         ours, own_place = np.array(values(results, row, metric)), place + (height / 2 if in_paper else 0)
         if row.paper:
-            _bar(axes, place - height / 2, row.paper[metric], fpn.paper[metric], height, PAPER_COLOUR)
+            _bar(axes, place - height / 2, row.paper[metric], whole_row.paper[metric], height, PAPER_COLOUR)
         _bar(axes, own_place, float(ours.mean()), whole, height, OWN_COLOUR)
         axes.plot(ours / whole, [own_place] * len(ours), ".", color="black", markersize=4)
     axes.set_title(table.metrics[metric], fontsize=10)
@@ -117,6 +117,11 @@ def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _whole(table: Table) -> Row:
+    """The row that counts as 100 percent."""
+    return next((row for row in table.rows if row.label == "FPN"), table.rows[0])
 
 
 def _bar(axes, place: float, value: float, whole: float, height: float, colour: str) -> None:

@@ -129,9 +129,11 @@ def _results(study: Study) -> dict[str, Any]:
         for row in study.table.rows
     }
     costs_path = study.out / "rows" / "costs.json"
-    if not costs_path.exists():
+    costs = json.loads(costs_path.read_text()) if costs_path.exists() else {}
+    if not rows.keys() <= costs.keys():  # all together, since only times of one run can be compared
         side = -(-study.config.side // 32) * 32
-        write_json(costs_path, measure_costs({row.key: _task(study, row) for row in study.table.rows}, side))
+        costs = measure_costs({row.key: _task(study, row) for row in study.table.rows}, side)
+        write_json(costs_path, costs)
     return {
         "study": study.table.name,
         "settings": _settings(study),
@@ -143,7 +145,7 @@ def _results(study: Study) -> dict[str, Any]:
             "processor": _processor(),
         },
         "rows": rows,
-        "costs": json.loads(costs_path.read_text()),
+        "costs": {key: costs[key] for key in rows},
     }
 
 

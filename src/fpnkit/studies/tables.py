@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ..errors import ConfigError
 from ..pyramids import FPN, PAN, BiFPN, FeatureHierarchy, FinestLevel, Pyramid, SingleMap, TopDownOnly
 from ..structures import LevelSpec
 
@@ -37,7 +38,6 @@ class Table:
         task: `rpn`, `fast_rcnn` on the proposals of an RPN on an FPN, or `faster_rcnn`.
         metrics: what is compared: name in the evaluation -> short name for people.
         rows: the systems.
-        class_agnostic: whether all classes count as one object class by default.
     """
 
     name: str
@@ -45,6 +45,18 @@ class Table:
     task: str
     metrics: Mapping[str, str]
     rows: tuple[Row, ...]
+
+    def only(self, keys: Sequence[str] | None) -> Table:
+        """The same table with some of its rows; all of them for None.
+
+        Raises:
+            ConfigError: there is no such row.
+        """
+        known = {row.key: row for row in self.rows}
+        for key in keys or ():
+            if key not in known:
+                raise ConfigError(f"{self.name} has no row {key!r}: its rows are {', '.join(known)}")
+        return self if keys is None else replace(self, rows=tuple(known[key] for key in known if key in keys))
 
 
 def _single(level: str) -> MakePyramid:
