@@ -62,6 +62,7 @@ def _dense(task: Task, batch: ImageBatch) -> float:
 
 
 def _pyramid(task: Task, batch: ImageBatch) -> float:
+    """The pyramid alone on the maps of one backbone run; of an image pyramid that is the projection of one scale."""
     bottom_up = task.detector.backbone(batch.images)
     began = time.perf_counter()
     task.detector.pyramid(bottom_up)

@@ -59,14 +59,24 @@ COSTS = {
 """Name in `measure_costs` -> heading, format."""
 
 
+def cost_headings() -> list[str]:
+    """What `cost_cells` gives."""
+    return [heading for heading, _ in COSTS.values()]
+
+
+def cost_cells(cost: dict[str, float]) -> list[str]:
+    """The costs of one system as cells of a table."""
+    return [f"{cost[name]:{form}}" for name, (_, form) in COSTS.items()]
+
+
 def _costs(table: Table, results: dict[str, Any]) -> str:
-    headings = ["", "system", *(heading for heading, _ in COSTS.values()), "training, s"]
+    headings = ["", "system", *cost_headings(), "training, s"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for row in table.rows:
-        cost = results["costs"][row.key]
         seconds = statistics.mean(run["train_seconds"] for run in results["rows"][row.key])
-        cells = [row.key, row.label, *(f"{cost[name]:{form}}" for name, (_, form) in COSTS.items()), f"{seconds:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(
+            f"| {' | '.join([row.key, row.label, *cost_cells(results['costs'][row.key]), f'{seconds:.0f}'])} |"
+        )
     side = -(-results["settings"]["side"] // 32) * 32
     note = (
         f"GMAC and milliseconds: backbone, pyramid and RPN head where there is one, on one {side} x {side} image, "

@@ -90,8 +90,7 @@ def evaluate(task: Task, config: StudyConfig, data: CocoDataset, progress: Progr
     if task.kind == "rpn":
         return score_proposals(proposals, data)
     metrics = score(detections, proposals, data).metrics
-    judged = {"fast_rcnn": METRICS}.get(task.kind, tuple(metrics))
-    return {name: metrics[name] for name in judged}
+    return {name: metrics[name] for name in METRICS} if task.kind == "fast_rcnn" else metrics
 
 
 def _loader(config: StudyConfig, data: CocoDataset, seed: int) -> tuple[BatchLoader, EpochSampler]:

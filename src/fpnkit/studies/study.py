@@ -17,6 +17,7 @@ from ..backbones import Backbone
 from ..data.coco import CocoDataset
 from ..detectors import RPN
 from ..engine.checkpoint import load_state, write_json
+from ..engine.device import choose_device
 from ..errors import CheckpointError, ConfigError
 from ..pyramids import FPN
 from ..version import __version__
@@ -120,7 +121,7 @@ def _proposer(study: Study) -> RPN:
     if state_path.exists():
         task.detector.load_state_dict(load_state(state_path)["detector"])
     assert isinstance(task.detector, RPN)
-    return task.detector.eval().requires_grad_(False)
+    return task.detector.to(choose_device(study.config.device)).eval().requires_grad_(False)
 
 
 def _results(study: Study) -> dict[str, Any]:
