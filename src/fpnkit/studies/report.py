@@ -123,7 +123,7 @@ def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
         _bar(axes, own_place, float(ours.mean()), whole, height, OWN_COLOUR)
         axes.plot(ours / whole, [own_place] * len(ours), ".", color="black", markersize=4)
     axes.set_title(table.metrics[metric], fontsize=10)
-    axes.set_xlim(0, 1.08 * max(1.0, *(bar.get_width() for bar in axes.patches)))
+    axes.set_xlim(0, 1.05 * axes.get_xlim()[1])
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
