@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
 from .output import require_folder
+from .training_options import add_backbone_weights, add_data_options, add_machine_options, read_data
 
 NAMES = ("table1", "table2", "table3", "necks")
 
@@ -39,13 +39,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", choices=NAMES, metavar="STUDY", help=", ".join(NAMES))
-    data = parser.add_argument_group("data")
-    data.add_argument("--data", type=Path, required=True, metavar="JSON", help="training annotations")
-    data.add_argument("--images", type=Path, required=True, metavar="DIR", help="training images")
-    data.add_argument("--val", type=Path, required=True, metavar="JSON", help="validation annotations")
-    data.add_argument("--val-images", type=Path, required=True, metavar="DIR", help="validation images")
-    data.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes (default: all)")
-    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="the study's folder")
+    add_data_options(parser, out="DIR", out_help="the study's folder")
     budget = parser.add_argument_group("budget, the same for every row")
     budget.add_argument("--budget", type=int, default=500, metavar="STEPS", help="optimiser steps (default: 500)")
     budget.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, by letter or name (default: all)")
@@ -55,29 +49,19 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     budget.add_argument("--lr", type=float, default=4e-4, help="peak learning rate (default: %(default)s)")
     model = parser.add_argument_group("model, the same for every row")
     model.add_argument("--backbone", default="tf_efficientnet_lite0", help="of timm (default: %(default)s)")
-    model.add_argument(
-        "--backbone-weights",
-        default="none",
-        metavar="WHAT",
-        help="ImageNet weights: 'timm' downloads them, a .safetensors or .pth file is read, "
-        "'none' starts at random (default: %(default)s)",
-    )
+    add_backbone_weights(model)
     model.add_argument("--channels", type=int, default=64, help="d, width of the pyramids (default: 64)")
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    machine.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="default: %(default)s")
-    machine.add_argument("--workers", type=int, default=1, help="loading processes (default: %(default)s)")
+    add_machine_options(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the study; 0 when done, 4 when stopped: the same command goes on."""
     from .. import backbones
-    from ..data.coco import read_coco
     from ..engine.backbone_weights import backbone_filler
     from ..engine.plots import require_matplotlib
     from ..studies import STUDIES, Stopped, Study, StudyConfig, run_study
-    from .terminal import StudyScreen, console, warn_of_problems
+    from .terminal import StudyScreen, console
 
     require_matplotlib()
     config = StudyConfig(
@@ -98,10 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     fill = backbone_filler(arguments.backbone, arguments.backbone_weights)
     fill(backbones.timm(arguments.backbone))  # what does not fit is better known before the data is read
     require_folder(arguments.out)
-    train_data = read_coco(arguments.data, arguments.images, classes=arguments.classes)
-    val_data = read_coco(arguments.val, arguments.val_images, classes=train_data.classes)
-    for dataset in (train_data, val_data):
-        warn_of_problems(dataset)
+    train_data, val_data = read_data(arguments)
     study = Study(
         table=STUDIES[arguments.study].only(arguments.rows),
         config=config,

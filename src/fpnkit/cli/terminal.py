@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -74,22 +74,29 @@ def warn_of_problems(dataset: Any) -> None:
         errors.print(f"left out: {len(dataset.problems) - SHOWN_PROBLEMS} more records", style="yellow")
 
 
-class TrainingScreen:
-    """Progress with losses and ETA; plain lines where there is no terminal."""
+class _Screen:
+    """A progress bar that is shown within `with`."""
 
-    LINE_EVERY = 50
-
-    def __init__(self, total: int, start: int) -> None:
+    def __init__(self) -> None:
         self._progress = progress_bar()
-        self._training = self._progress.add_task("training", total=total, completed=start, note="")
-        self._evaluating = self._progress.add_task("evaluating", total=1, visible=False, note="")
 
-    def __enter__(self) -> TrainingScreen:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
+
+
+class TrainingScreen(_Screen):
+    """Progress with losses and ETA; plain lines where there is no terminal."""
+
+    LINE_EVERY = 50
+
+    def __init__(self, total: int, start: int) -> None:
+        super().__init__()
+        self._training = self._progress.add_task("training", total=total, completed=start, note="")
+        self._evaluating = self._progress.add_task("evaluating", total=1, visible=False, note="")
 
     def on_step(self, step: int, total: int, losses: dict[str, float]) -> None:
         """Show a step's losses."""
@@ -110,20 +117,13 @@ class TrainingScreen:
         above_bar.print(f"epoch {epoch}: {figures}", soft_wrap=True)
 
 
-class StudyScreen:
+class StudyScreen(_Screen):
     """Progress over all rows of a study with ETA; plain lines where there is no terminal."""
 
     def __init__(self) -> None:
-        self._progress = progress_bar()
+        super().__init__()
         self._training = self._progress.add_task("training", total=None, note="")
         self._evaluating = self._progress.add_task("evaluating", total=None, note="")
-
-    def __enter__(self) -> StudyScreen:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
 
     def on_total(self, steps: int, images: int) -> None:
         """What is left to do."""

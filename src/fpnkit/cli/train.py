@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .output import require_folder
+from .training_options import add_backbone_weights, add_data_options, add_machine_options, read_data
 
 EPILOG = """\
 examples:
@@ -29,23 +30,11 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    data = parser.add_argument_group("data")
-    data.add_argument("--data", type=Path, required=True, metavar="JSON", help="training annotations")
-    data.add_argument("--images", type=Path, required=True, metavar="DIR", help="training images")
-    data.add_argument("--val", type=Path, required=True, metavar="JSON", help="validation annotations")
-    data.add_argument("--val-images", type=Path, required=True, metavar="DIR", help="validation images")
-    data.add_argument("--classes", nargs="+", metavar="NAME", help="keep only these classes (default: all)")
-    data.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    data = add_data_options(parser, out="RUN", out_help="the run's folder")
     data.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="faster_rcnn_r50_fpn", help="name in the zoo (default: %(default)s)")
-    model.add_argument(
-        "--backbone-weights",
-        default="none",
-        metavar="WHAT",
-        help="ImageNet weights: 'timm' downloads them, a .safetensors or .pth file is read, "
-        "'none' starts at random (default: %(default)s)",
-    )
+    add_backbone_weights(model)
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--epochs", type=int, default=12, help="passes over the data (default: %(default)s)")
     recipe.add_argument("--batch-size", type=int, default=8, help="images a step (default: %(default)s)")
@@ -65,20 +54,16 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     )
     recipe.add_argument("--evaluate-every", type=int, default=1, help="epochs between evaluations (default: 1)")
     recipe.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    machine.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="default: %(default)s")
-    machine.add_argument("--workers", type=int, default=1, help="loading processes (default: %(default)s)")
+    add_machine_options(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0 when finished, 4 when stopped with a checkpoint to resume from."""
-    from ..data.coco import read_coco
     from ..data.loader import AugmentConfig
     from ..engine.run_folder import RunFolder
     from ..engine.train import TrainConfig, Trainer
-    from .terminal import TrainingScreen, console, warn_of_problems
+    from .terminal import TrainingScreen, console
 
     config = TrainConfig(
         model=arguments.model,
@@ -100,10 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and not folder.state.exists():
         raise ConfigError(f"{folder.state}: not there, nothing to resume: leave out --resume to start a run")
     require_folder(arguments.out)
-    train_data = read_coco(arguments.data, arguments.images, classes=arguments.classes)
-    val_data = read_coco(arguments.val, arguments.val_images, classes=train_data.classes)
-    for dataset in (train_data, val_data):
-        warn_of_problems(dataset)
+    train_data, val_data = read_data(arguments)
     weights = "none" if arguments.resume else arguments.backbone_weights
     trainer = Trainer(
         config,

@@ -203,6 +203,15 @@ def make_loader(
     return loader, sampler
 
 
+def make_training_loader(
+    data: CocoDataset, preprocess: Preprocess, augment: AugmentConfig, *, seed: int, batch_size: int, workers: int
+) -> tuple[BatchLoader, EpochSampler]:
+    """A shuffled loader of augmented images, which are padded with the mean colour."""
+    fill = [round(255 * mean) for mean in preprocess.config.mean]
+    dataset = DetectionDataset(data, preprocess, augment=Augment(augment, fill=fill), seed=seed)
+    return make_loader(dataset, batch_size=batch_size, workers=workers, shuffle=True)
+
+
 def _leave_signals_to_parent(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal: the parent stops in order, and its workers with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

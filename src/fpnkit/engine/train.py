@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import DataLoader
 
 from ..data.coco import CocoDataset, Record, require_objects
-from ..data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader
+from ..data.loader import AugmentConfig, make_training_loader
 from ..data.preprocess import Preprocess
 from ..errors import CheckpointError, ConfigError
 from ..structures import ImageBatch, Targets
@@ -111,7 +110,14 @@ class Trainer:
         self.from_scratch = from_scratch
         if from_scratch:
             self.detector.backbone.thaw()
-        self.loader, self.sampler = self._loader(train_data)
+        self.loader, self.sampler = make_training_loader(
+            train_data,
+            self.preprocess,
+            config.augment,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            workers=config.workers,
+        )
         self.optimizer = Optimizer(self.detector, config, steps=self.total_steps, device=self.device)
         self.folder = RunFolder(out)
         self.step, self.epoch, self.best_ap = 0, 0, -1.0
@@ -162,12 +168,6 @@ class Trainer:
             torch.set_rng_state(state["random"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: damaged training state: {type(error).__name__}: {error}") from None
-
-    def _loader(self, data: CocoDataset) -> tuple[DataLoader, EpochSampler]:
-        fill_colour = [round(255 * mean) for mean in self.card.preprocess.mean]
-        augment = Augment(self.config.augment, fill=fill_colour)
-        dataset = DetectionDataset(data, self.preprocess, augment=augment, seed=self.config.seed)
-        return make_loader(dataset, batch_size=self.config.batch_size, workers=self.config.workers, shuffle=True)
 
     def _epoch(self, watcher: Watcher) -> None:
         self.sampler.epoch = self.epoch

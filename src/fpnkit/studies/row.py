@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..data.coco import CocoDataset
-from ..data.loader import Augment, AugmentConfig, BatchLoader, DetectionDataset, EpochSampler, make_loader
+from ..data.loader import AugmentConfig, make_training_loader
 from ..data.preprocess import Preprocess
 from ..engine.checkpoint import load_state, save_state
 from ..engine.device import choose_device
@@ -50,7 +50,14 @@ def train(task: Task, config: StudyConfig, data: CocoDataset, seed: int, state_p
     optimizer = Optimizer(task.detector, config, steps=config.steps, device=device)
     done, seconds = _resume(task, optimizer, state_path)
     progress.on_step(done)
-    loader, sampler = _loader(config, data, seed)
+    loader, sampler = make_training_loader(
+        data,
+        Preprocess(config.preprocess()),
+        AugmentConfig(crop=config.side, scale=config.scale),
+        seed=seed,
+        batch_size=config.batch_size,
+        workers=config.workers,
+    )
     steps_per_epoch = max(1, len(data.records) // config.batch_size)
     task.detector.train()
     began = saved = time.monotonic()
@@ -91,18 +98,6 @@ def evaluate(task: Task, config: StudyConfig, data: CocoDataset, progress: Progr
         return score_proposals(proposals, data)
     metrics = score(detections, proposals, data).metrics
     return {name: metrics[name] for name in METRICS} if task.kind == "fast_rcnn" else metrics
-
-
-def _loader(config: StudyConfig, data: CocoDataset, seed: int) -> tuple[BatchLoader, EpochSampler]:
-    preprocess = Preprocess(config.preprocess())
-    fill = [round(255 * mean) for mean in preprocess.config.mean]
-    augment = Augment(AugmentConfig(crop=config.side, scale=config.scale), fill=fill)
-    return make_loader(
-        DetectionDataset(data, preprocess, augment=augment, seed=seed),
-        batch_size=config.batch_size,
-        workers=config.workers,
-        shuffle=True,
-    )
 
 
 def _resume(task: Task, optimizer: Optimizer, state_path: Path) -> tuple[int, float]:
