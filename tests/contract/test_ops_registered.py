@@ -30,5 +30,5 @@ def test_nms_keep(rows: int, columns: int) -> None:
 def test_multi_level_roi_align(rois: int, aligned: bool) -> None:
     features = [torch.randn(2, 3, 64 // stride, 64 // stride, requires_grad=True) for stride in (4, 8)]
     boxes = torch.cat([torch.arange(rois)[:, None] % 2, some_boxes(rois)], dim=1)
-    level_index = torch.arange(rois) // 2 % 2
+    level_index = torch.arange(rois) * 2 // max(rois, 1)
     torch.library.opcheck(multi_level_roi_align, (features, [4, 8], boxes, level_index, 3, 2, aligned))

@@ -102,6 +102,15 @@ def test_levels_without_a_number_are_counted_by_their_strides():
     assert numbers.tolist() == [[2, 4]]
 
 
+@torch.no_grad()
+def test_predictions_come_in_the_order_of_the_rois():
+    one = head(4, 8, 16, 32).eval()
+    maps, rois, order = features(one, 1024), squares([80.0, 150, 300, 600, 90]), torch.tensor([3, 0, 4, 2, 1])
+    for straight, mixed in zip(one(maps, rois[None]), one(maps, rois[None, order]), strict=True):
+        assert straight.float().std() > 0
+        torch.testing.assert_close(mixed, straight[:, order])
+
+
 def test_detections_say_the_level_that_their_roi_was_read_from():
     """Maps of zeros but for one level: only RoIs of that level see anything."""
     one = head(4, 8, 16, 32).eval()

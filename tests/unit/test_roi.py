@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
+from fpnkit.errors import ShapeError
 from fpnkit.ops.roi import level_number, level_numbers, multi_level_roi_align, roi_levels
 
 STRIDES = [4, 8, 16, 32]
@@ -24,12 +25,13 @@ def some_features(dtype=torch.float32) -> list[Tensor]:
 
 
 def some_rois(count: int, dtype=torch.float32) -> Tensor:
-    """(R, 5) RoIs of all sizes in two images, some of them hanging out."""
+    """(R, 5) RoIs of all sizes in two images, some of them hanging out, sorted by level."""
     corners = torch.rand(count, 2, dtype=dtype) * SIZE - 20
     stretch = 2 ** (torch.rand(count, 1, dtype=dtype) - 0.5)
     sides = 2 ** (4 + 6 * torch.rand(count, 1, dtype=dtype)) * torch.cat([stretch, 1 / stretch], dim=1)
     image = torch.arange(count, dtype=dtype)[:, None] % 2
-    return torch.cat([image, corners, corners + sides], dim=1)
+    rois = torch.cat([image, corners, corners + sides], dim=1)
+    return rois[levels_of(rois).argsort(stable=True)]
 
 
 def levels_of(rois: Tensor) -> Tensor:
@@ -179,12 +181,18 @@ def test_gradient_matches_finite_differences():
     assert torch.autograd.gradcheck(pool, features)
 
 
-def test_order_of_rois_is_kept():
+def test_each_roi_reads_its_own_level():
     features = [torch.full((1, 1, 8, 8), float(level)) for level in range(4)]
-    levels = torch.tensor([3, 0, 2, 2, 1, 0])
+    levels = torch.tensor([0, 0, 1, 2, 2, 3])
     rois = torch.tensor([[0.0, 4.0, 4.0, 12.0, 12.0]]).expand(6, 5)
     pooled = multi_level_roi_align(features, STRIDES, rois, levels, 2, 2, True)
     assert pooled[:, 0, 0, 0].tolist() == levels.tolist()
+
+
+def test_rois_that_are_not_sorted_by_level_are_refused():
+    features = [torch.zeros(1, 1, 8, 8) for _ in range(2)]
+    with pytest.raises(ShapeError, match="sorted by level"):
+        multi_level_roi_align(features, [4, 8], torch.zeros(2, 5), torch.tensor([1, 0]), 2, 2, True)
 
 
 def test_each_roi_reads_its_own_image():
@@ -220,6 +228,6 @@ def test_a_level_without_rois_gets_a_zero_gradient():
 def test_pooling_declares_its_output_and_gradient_to_compilers():
     features = [torch.randn(1, 2, side, side, requires_grad=True) for side in (8, 4)]
     rois = torch.tensor([[0.0, 0.0, 0.0, 30.0, 30.0], [0.0, 1.0, 2.0, 9.0, 12.0]])
-    inputs = (features, [4, 8], rois, torch.tensor([1, 0]), 3, 2, True)
+    inputs = (features, [4, 8], rois.flip(0), torch.tensor([0, 1]), 3, 2, True)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(multi_level_roi_align, inputs, test_utils=checks)

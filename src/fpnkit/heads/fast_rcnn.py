@@ -125,18 +125,20 @@ class FastRCNNHead(nn.Module):
         level_index = self.assign_levels(rois_xyxy)
         image_index = torch.arange(images, device=rois_xyxy.device, dtype=rois_xyxy.dtype)
         rois = torch.cat([image_index[:, None, None].expand(images, count, 1), rois_xyxy], dim=2).flatten(0, 1)
+        by_level = level_index.flatten().argsort(stable=True)
         pooled = multi_level_roi_align(
             [features[level.name].float() for level in self.levels],
             [level.stride for level in self.levels],
-            rois,
-            level_index.flatten(),
+            rois[by_level],
+            level_index.flatten()[by_level],
             self.config.pooled,
             self.config.sampling_ratio,
             self.config.aligned,
         )
         hidden = torch.relu(self.fc2(torch.relu(self.fc1(pooled.flatten(1)))))
-        logits = self.scores(hidden).float().reshape(images, count, self.num_classes + 1)
-        deltas = self.deltas(hidden).float().reshape(images, count, self.num_classes, 4)
+        in_order = by_level.argsort()
+        logits = self.scores(hidden).float()[in_order].reshape(images, count, self.num_classes + 1)
+        deltas = self.deltas(hidden).float()[in_order].reshape(images, count, self.num_classes, 4)
         return logits, deltas, self._numbers[level_index]
 
     def assign_levels(self, rois_xyxy: Tensor) -> Tensor:

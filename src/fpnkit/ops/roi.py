@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from ..errors import ShapeError
 from .boxes import area
 
 K0 = 4
@@ -48,26 +49,30 @@ def multi_level_roi_align(
 ) -> Tensor:
     """RoIAlign, each RoI on its own level.
 
+    The RoIs come sorted by level, so that the pooled maps of the levels are simply one after the other: moving
+    pooled maps to another order costs more than all the rest of the tail.
+
     Args:
         features: one (N, C, H/stride, W/stride) float map a level, finest first.
         strides: declared stride of each level.
         rois: (R, 5): image index, then xyxy in input pixels; values that are not finite count as 0.
-        level_index: (R,) int64 into `features`.
+        level_index: (R,) int64 into `features`, rising.
         output_size: cells of the pooled map, 7.
         sampling_ratio: samples a cell side; 0 adapts to the RoI.
         aligned: shift by half a pixel so that cells and samples line up; torchvision's detectors do not.
     Returns:
         (R, C, output_size, output_size) in the order of `rois`.
+    Raises:
+        ShapeError: the RoIs are not sorted by level.
     Source: arXiv:1703.06870, section 3; level choice by arXiv:1612.03144, section 4.2.
     """
-    pooled = features[0].new_zeros(rois.shape[0], features[0].shape[1], output_size, output_size)
-    rois = _finite(rois)
-    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        chosen = torch.where(level_index == level)[0]
-        pooled[chosen] = roi_align(
-            feature, rois[chosen].to(feature.dtype), output_size, 1.0 / stride, sampling_ratio, aligned
-        )
-    return pooled
+    groups = _by_level(_finite(rois).to(features[0].dtype), level_index, len(features))
+    return torch.cat(
+        [
+            roi_align(feature, group, output_size, 1.0 / stride, sampling_ratio, aligned)
+            for feature, group, stride in zip(features, groups, strides, strict=True)
+        ]
+    )
 
 
 @multi_level_roi_align.register_fake
@@ -80,36 +85,51 @@ def _finite(rois: Tensor) -> Tensor:
     return rois.nan_to_num(0.0, 0.0, 0.0)
 
 
+def _by_level(rows: Tensor, level_index: Tensor, levels: int) -> tuple[Tensor, ...]:
+    """Rows that are sorted by level, as one piece a level."""
+    if (level_index.diff() < 0).any():
+        raise ShapeError("multi_level_roi_align expects RoIs sorted by level: index both with level_index.argsort()")
+    return rows.split(level_index.bincount(minlength=levels).tolist())
+
+
+@torch.library.custom_op("fpnkit::multi_level_roi_align_backward", mutates_args=())
+def _backward_op(
+    grad: Tensor,
+    rois: Tensor,
+    level_index: Tensor,
+    strides: list[int],
+    images: int,
+    heights: list[int],
+    widths: list[int],
+    sampling_ratio: int,
+    aligned: bool,
+) -> list[Tensor]:
+    pieces = _by_level(grad.contiguous(), level_index, len(strides))
+    groups = _by_level(_finite(rois).to(grad.dtype), level_index, len(strides))
+    _, channels, *cells = grad.shape
+    return [
+        torch.ops.torchvision._roi_align_backward(
+            piece, group, 1.0 / stride, *cells, images, channels, height, width, sampling_ratio, aligned
+        )
+        for piece, group, stride, height, width in zip(pieces, groups, strides, heights, widths, strict=True)
+    ]
+
+
+@_backward_op.register_fake
+def _(grad, rois, level_index, strides, images, heights, widths, sampling_ratio, aligned):
+    sizes = zip(heights, widths, strict=True)
+    return [grad.new_empty(images, grad.shape[1], height, width) for height, width in sizes]
+
+
 def _save_for_backward(ctx, inputs, output) -> None:
-    features, strides, rois, level_index, output_size, sampling_ratio, aligned = inputs
+    features, strides, rois, level_index, _, sampling_ratio, aligned = inputs
     ctx.save_for_backward(rois, level_index)
-    ctx.shapes = [feature.shape for feature in features]
-    ctx.settings = (strides, output_size, sampling_ratio, aligned)
+    heights, widths = ([feature.shape[side] for feature in features] for side in (2, 3))
+    ctx.settings = (strides, features[0].shape[0], heights, widths, sampling_ratio, aligned)
 
 
 def _backward(ctx, grad):
-    rois, level_index = ctx.saved_tensors
-    rois = _finite(rois)
-    strides, output_size, sampling_ratio, aligned = ctx.settings
-    grads = []
-    for level, ((images, channels, height, width), stride) in enumerate(zip(ctx.shapes, strides, strict=True)):
-        chosen = torch.where(level_index == level)[0]
-        grads.append(
-            torch.ops.torchvision._roi_align_backward(
-                grad[chosen].contiguous(),
-                rois[chosen].to(grad.dtype),
-                1.0 / stride,
-                output_size,
-                output_size,
-                images,
-                channels,
-                height,
-                width,
-                sampling_ratio,
-                aligned,
-            )
-        )
-    return grads, None, None, None, None, None, None
+    return _backward_op(grad, *ctx.saved_tensors, *ctx.settings), None, None, None, None, None, None
 
 
 multi_level_roi_align.register_autograd(_backward, setup_context=_save_for_backward)

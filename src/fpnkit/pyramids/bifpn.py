@@ -152,4 +152,7 @@ def _project(in_channels: int, channels: int) -> nn.Module:
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)  # as EfficientDet sets it
+    """As in EfficientDet but for the momentum. Its 0.01 needs thousands of steps: maps have variances around 0.01 here,
+    and after 400 steps 0.018 of the initial variance 1 is left, which makes every map in inference too small.
+    """
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
