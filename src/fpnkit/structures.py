@@ -76,7 +76,8 @@ class ImageBatch(_Batched):
     """Images ready for the network, and how to get back to the originals.
 
     Attributes:
-        images: (N, 3, H, W) float, normalised, padded with zeros at the right and bottom.
+        images: (N, 3, H, W) float, normalised, padded with zeros at the right and bottom; for an exported graph that
+            normalises by itself (N, H, W, 3) uint8.
         sizes: (N, 2) float, height and width of the real image inside the padding.
         original_sizes: (N, 2) float, height and width before resizing.
     """

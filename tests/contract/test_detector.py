@@ -45,7 +45,7 @@ class Tiny(nn.Module):
 
 
 RPN = RPNConfig(per_level=30, proposals=20, train_per_level=30, train_proposals=25, samples=32)
-ROI = FastRCNNConfig(hidden=32, samples=16, candidates=40, detections=10, min_score=0.0)
+ROI = FastRCNNConfig(hidden=32, samples=16, detections=10, min_score=0.0)
 
 
 def build(backbone: Backbone | None = None, *, rpn: RPNConfig = RPN, roi: FastRCNNConfig = ROI) -> FasterRCNN:
@@ -300,7 +300,7 @@ def test_parts_of_other_levels_are_refused():
         (RPNConfig, {"positive_fraction": 1.5}, "in 0..1, got positive_fraction 1.5 and nms_iou 0.7"),
         (RPNConfig, {"ratios": (1.0, -1.0)}, r"positive ratios, got anchor_scale 8.0 and ratios \(1.0, -1.0\)"),
         (RPNConfig, {"ratios": ()}, r"positive ratios, got anchor_scale 8.0 and ratios \(\)"),
-        (FastRCNNConfig, {"hidden": 0}, "expects hidden, pooled, samples, candidates and detections of 1 or more"),
+        (FastRCNNConfig, {"hidden": 0}, "expects hidden, pooled, samples and detections of 1 or more"),
         (FastRCNNConfig, {"nms_iou": -0.1}, "Fast R-CNN head expects nms_iou in 0..1, got -0.1"),
     ],
 )

@@ -21,8 +21,7 @@ def some_boxes(*shape: int) -> torch.Tensor:
 def test_nms_keep(rows: int, columns: int) -> None:
     scores = torch.rand(rows, columns)
     scores[:, columns // 2 :] = -INF
-    groups = torch.randint(0, 3, (rows, columns))
-    torch.library.opcheck(nms_keep, (some_boxes(rows, columns), scores, groups, 0.5))
+    torch.library.opcheck(nms_keep, (some_boxes(rows, columns), scores, 0.5))
 
 
 @pytest.mark.parametrize("aligned", [True, False])

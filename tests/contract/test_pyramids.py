@@ -48,7 +48,7 @@ PYRAMIDS: dict[str, Callable[..., Pyramid]] = {
 KINDS = {type(make([LevelSpec("c2", 4, 3), LevelSpec("c3", 8, 5)], 4)).__name__: make for make in PYRAMIDS.values()}
 LEVELS = (LevelSpec("c2", 4, 3), LevelSpec("c3", 8, 5))
 RPN_NUMBERS = RPNConfig(per_level=30, proposals=20, train_per_level=30, train_proposals=25, samples=32)
-ROI_NUMBERS = FastRCNNConfig(hidden=16, samples=16, candidates=40, detections=10, min_score=0.0)
+ROI_NUMBERS = FastRCNNConfig(hidden=16, samples=16, detections=10, min_score=0.0)
 
 
 class Maps(nn.Module):

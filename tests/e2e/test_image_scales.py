@@ -9,7 +9,6 @@ from fpnkit.data.images import read_image
 from fpnkit.data.samples import FOLDER, chart_places, scale_chart
 from fpnkit.engine.image_scales import merge
 from fpnkit.errors import ConfigError
-from fpnkit.heads import FastRCNNConfig
 from fpnkit.ops.boxes import iou
 from fpnkit.structures import Detections
 
@@ -69,11 +68,11 @@ def test_merging_keeps_classes_apart_and_the_best():
         Detections(boxes, torch.tensor(scores), torch.tensor(labels), torch.full((3,), level), torch.ones(3).bool())
         for scores, labels, level in (([0.9, 0.8, 0.3], [0, 1, 0], 4), ([0.7, 0.95, 0.6], [0, 1, 0], 5))
     ]
-    merged = merge(found, FastRCNNConfig(detections=3))
+    merged = merge(found, nms_iou=0.5, most=3)
     assert merged.scores.tolist() == pytest.approx([0.95, 0.9, 0.6])
     assert merged.labels.tolist() == [1, 0, 0]
     assert merged.levels.tolist() == [5, 4, 5]
-    assert len(merge(found, FastRCNNConfig(detections=2))) == 2
+    assert len(merge(found, nms_iou=0.5, most=2)) == 2
 
 
 @pytest.mark.parametrize("scales", [(), (0,), (1, -0.5), (float("nan"),), (float("inf"),), (50, 100)])

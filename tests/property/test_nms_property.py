@@ -17,24 +17,23 @@ def nms_inputs(draw):
     rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 12))
     whole = st.integers(-12, 12)
     side = st.integers(0, 12)
-    boxes, scores, groups = [], [], []
+    boxes, scores = [], []
     for _ in range(rows):
         corners = draw(st.lists(st.tuples(whole, whole, side, side), min_size=columns, max_size=columns))
         boxes.append([[x, y, x + w, y + h] for x, y, w, h in corners])
         scores.append(draw(st.permutations(range(columns))))
-        groups.append(draw(st.lists(st.integers(0, 2), min_size=columns, max_size=columns)))
     boxes, scores = torch.tensor(boxes).float(), torch.tensor(scores).float()
     padding = torch.tensor(draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns)))
     padding = padding.reshape(rows, columns) & draw(st.booleans())
     boxes[padding] = draw(st.sampled_from([0.0, 5.0, float("nan"), INF]))
-    return boxes, scores.masked_fill(padding, -INF), torch.tensor(groups)
+    return boxes, scores.masked_fill(padding, -INF)
 
 
-def slow_nms(boxes, scores, groups, threshold: float) -> list[bool]:
+def slow_nms(boxes, scores, threshold: float) -> list[bool]:
     """Greedy suppression in one image, box by box."""
     keep = [False] * len(boxes)
     for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
-        better = [j for j in range(len(boxes)) if keep[j] and groups[j] == groups[i]]
+        better = [j for j in range(len(boxes)) if keep[j]]
         keep[i] = all(slow_iou(boxes[i], boxes[j]) <= threshold for j in better)
     return keep
 
@@ -48,27 +47,28 @@ def slow_iou(a, b) -> float:
 
 @given(nms_inputs(), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 def test_nms_equals_a_slow_greedy_reference(inputs, threshold):
-    boxes, scores, groups = inputs
-    found = nms_keep(boxes, scores, groups, threshold)
+    boxes, scores = inputs
+    found = nms_keep(boxes, scores, threshold)
     for row in range(len(boxes)):
         real = scores[row] > -INF
-        values = (each[row][real].tolist() for each in (boxes, scores, groups))
+        values = (each[row][real].tolist() for each in (boxes, scores))
         assert found[row][real].tolist() == slow_nms(*values, threshold)
+        assert not found[row][~real].any()
 
 
 @given(nms_inputs())
 def test_nms_of_a_batch_is_nms_of_each_image(inputs):
-    boxes, scores, groups = inputs
+    boxes, scores = inputs
     real = scores > -INF
     alone = torch.cat([nms_keep(*(each[i : i + 1] for each in inputs), 0.5) for i in range(len(boxes))])
-    assert torch.equal(nms_keep(boxes, scores, groups, 0.5) & real, alone & real)
+    assert torch.equal(nms_keep(boxes, scores, 0.5) & real, alone & real)
 
 
 @given(nms_inputs())
 def test_survivors_survive_again(inputs):
-    boxes, scores, groups = inputs
-    once = nms_keep(boxes, scores, groups, 0.5) & (scores > -INF)
-    twice = nms_keep(boxes, scores.masked_fill(~once, -INF), groups, 0.5) & once
+    boxes, scores = inputs
+    once = nms_keep(boxes, scores, 0.5) & (scores > -INF)
+    twice = nms_keep(boxes, scores.masked_fill(~once, -INF), 0.5) & once
     assert torch.equal(once, twice)
 
 

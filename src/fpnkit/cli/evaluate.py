@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CheckpointError, ConfigError
 from .output import require_folder
+from .photos import add_engine
 
 EPILOG = """\
 examples:
@@ -32,7 +33,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="'default', a run's folder or a .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help="'default', a run's or export's folder, or a .safetensors file")
     parser.add_argument("--data", type=Path, required=True, metavar="JSON", help="annotations")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="default: the model's classes")
@@ -42,7 +43,10 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=1, help="images a pass (default: 1)")
     parser.add_argument("--workers", type=int, default=0, help="loading processes (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="default: %(default)s")
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16"), help="default: float32, or what the model was exported for"
+    )
+    add_engine(parser)
     return parser
 
 
@@ -50,16 +54,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate; 0 when done."""
     from ..data.coco import read_coco
     from ..engine.checkpoint import write_json
-    from ..engine.evaluate import evaluate
+    from ..engine.engines import TorchEngine
+    from ..engine.evaluate import evaluate, evaluate_engine
     from ..engine.plots import draw_precision_recall, require_matplotlib
     from ..engine.predict import load
-    from .terminal import console, metrics_table, progress_bar, warn_of_problems
+    from .terminal import console, metrics_table, progress_bar, tell, warn_of_problems
 
     require_matplotlib()
     if arguments.batch_size < 1 or arguments.workers < 0:
         raise ConfigError("--batch-size must be 1 or more, --workers 0 or more")
     require_folder(arguments.out)
-    predictor = load(arguments.model, device=arguments.device, precision=arguments.precision)
+    predictor = load(
+        arguments.model, device=arguments.device, precision=arguments.precision, engine=arguments.engine, tell=tell
+    )
+    if arguments.engine or predictor.engine.name != "torch":
+        tell(f"engine: {predictor.engine.name}")
     dataset = read_coco(arguments.data, arguments.images, classes=arguments.classes or predictor.classes)
     if dataset.classes != predictor.classes:
         raise CheckpointError(
@@ -69,16 +78,20 @@ def run(arguments: argparse.Namespace) -> int:
     warn_of_problems(dataset)
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(dataset.records))
-        result = evaluate(
-            predictor.detector,
-            dataset,
-            predictor.preprocess,
-            device=predictor.device,
-            precision=arguments.precision,
-            batch_size=arguments.batch_size,
-            workers=arguments.workers,
-            on_batch=lambda images: progress.advance(task, images),
-        )
+        if isinstance(predictor.engine, TorchEngine):
+            result = evaluate(
+                predictor.detector,
+                dataset,
+                predictor.preprocess,
+                device=predictor.device,
+                precision=predictor.engine.precision,
+                batch_size=arguments.batch_size,
+                workers=arguments.workers,
+                on_batch=lambda images: progress.advance(task, images),
+            )
+        else:
+            config, advance = predictor.preprocess.config, lambda: progress.advance(task)
+            result = evaluate_engine(predictor.engine, dataset, config, on_image=advance)
     write_json(arguments.out / "metrics.json", result.metrics)
     write_json(arguments.out / "detections.json", result.detections)
     draw_precision_recall(arguments.out / "precision_recall.png", result.precision, dataset.classes)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from ..errors import CheckpointError, ConfigError, DataError, FpnkitError
 from ..version import __version__
-from . import demo, evaluate, levels, predict, study, train
+from . import demo, evaluate, export, levels, predict, study, train
 
 OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
 
-VERBS = (demo, predict, levels, train, evaluate, study)
+VERBS = (demo, predict, levels, train, evaluate, export, study)
 
 EPILOG = """\
 examples:
@@ -24,6 +24,7 @@ examples:
   fpnkit levels photo.jpg                       see what each level of the pyramid sees
   fpnkit train --data train.json --images train --val val.json --val-images val --out run
   fpnkit evaluate run --data val.json --images val
+  fpnkit export run --format onnx --out run-onnx
 
 exit codes: 0 ok, 1 failed, 2 wrong usage, 3 invalid data or weights, 4 partly done
 """

@@ -18,11 +18,24 @@ OWN_ENDINGS = (".annotated.jpg", ".levels.jpg")
 def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
     """Paths, model, least score, output folder and device."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
-    parser.add_argument("--model", default="default", help="'default', a run's folder or a .safetensors file")
+    parser.add_argument(
+        "--model", default="default", help="'default', a run's or export's folder, or a .safetensors file"
+    )
     parser.add_argument("--min-score", type=float, default=0.5, help="leave out weaker boxes (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="default: %(default)s")
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16"), help="default: float32, or what the model was exported for"
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """--engine."""
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "onnxruntime", "openvino"),
+        help="what computes; auto takes the fastest that is installed (default: torch for weights, auto for exports)",
+    )
 
 
 def require_score(score: float) -> None:

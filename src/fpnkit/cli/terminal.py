@@ -11,6 +11,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -64,6 +65,11 @@ def progress_bar() -> Progress:
         console=errors,
         disable=not errors.is_terminal,
     )
+
+
+def tell(line: str) -> None:
+    """A line beside the results, on standard error."""
+    errors.print(line, soft_wrap=True)
 
 
 def warn_of_problems(dataset: Any) -> None:
@@ -186,3 +192,22 @@ def metrics_table(metrics: dict[str, float], images: int) -> Table:
 def _percent(value: float) -> str:
     """COCO's -1 says that there is nothing to find."""
     return "-" if value < 0 else f"{100 * value:.1f}"
+
+
+class ExportScreen(_Screen):
+    """Progress over the stages of an export."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage: TaskID | None = None
+
+    def on_stage(self, name: str, steps: int | None) -> None:
+        """Finish the stage before and show this one."""
+        if self._stage is not None:
+            self._progress.remove_task(self._stage)
+        self._stage = self._progress.add_task(name, total=steps, note="")
+
+    def on_step(self) -> None:
+        """A step of the stage is done."""
+        if self._stage is not None:
+            self._progress.advance(self._stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,9 @@ from ..errors import ConfigError
 from ..structures import Detections, ImageBatch, Proposals
 
 Boxes = TypeVar("Boxes", Detections, Proposals)
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -68,25 +72,26 @@ class Preprocess:
         original = [(image.shape[1], image.shape[2]) for image in images]
         return self.batch([self.resize(image) for image in images], original)
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after resizing: the short side as configured unless the long side is capped."""
+    def resized(self, height: int, width: int, *, within: Size | None = None) -> Size:
+        """Height and width after resizing: the short side as configured unless the long side is capped, or a limit."""
         # In whole numbers: as floats 97 * (800 / 97) falls short of 800 and loses a pixel.
-        wanted, given = self.config.short_side, min(height, width)
-        if wanted * max(height, width) > self.config.long_side * given:
-            wanted, given = self.config.long_side, max(height, width)
+        ratios = [(self.config.short_side, min(height, width)), (self.config.long_side, max(height, width))]
+        if within:
+            ratios += zip(within, (height, width), strict=True)
+        wanted, given = min(ratios, key=lambda ratio: Fraction(*ratio))
         return max(1, height * wanted // given), max(1, width * wanted // given)
 
-    def resize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """(3, H, W) uint8 -> (3, h, w) float in 0..255; `size` overrides the configured one."""
+    def resize(self, image: Tensor, size: Size | None = None) -> Tensor:
+        """(3, H, W) uint8 -> (3, h, w) uint8: whole values, so that every runtime gets the very same pixels."""
         size = size or self.resized(image.shape[1], image.shape[2])
         resized = F.interpolate(image[None].float(), size, mode="bilinear", antialias=self.config.antialias)
-        return resized[0].clamp(0, 255)
+        return resized[0].round().clamp(0, 255).to(torch.uint8)
 
-    def batch(self, resized: Sequence[Tensor], original_sizes: Sequence[tuple[int, int]]) -> ImageBatch:
-        """Normalise and pad (3, h, w) images with values in 0..255 to one batch."""
-        pad_to = self.config.pad_to
-        height = -(-max(image.shape[1] for image in resized) // pad_to) * pad_to
-        width = -(-max(image.shape[2] for image in resized) // pad_to) * pad_to
+    def batch(
+        self, resized: Sequence[Tensor], original_sizes: Sequence[Size], *, canvas: Size | None = None
+    ) -> ImageBatch:
+        """Normalise and pad (3, h, w) uint8 images to one batch, `canvas` large where it is given."""
+        height, width = canvas or (_rounded_up(side, self.config.pad_to) for side in _largest(resized))
         images = torch.zeros(len(resized), 3, height, width)
         mean = torch.tensor(self.config.mean).reshape(3, 1, 1) * 255
         std = torch.tensor(self.config.std).reshape(3, 1, 1) * 255
@@ -94,6 +99,30 @@ class Preprocess:
             slot[:, : image.shape[1], : image.shape[2]] = (image - mean) / std
         sizes = torch.tensor([image.shape[1:] for image in resized], dtype=torch.float32)
         return ImageBatch(images, sizes, torch.tensor(original_sizes, dtype=torch.float32))
+
+
+def pixel_batch(resized: Sequence[Tensor], original_sizes: Sequence[Size], *, canvas: Size | None = None) -> ImageBatch:
+    """(3, h, w) uint8 images as pixels for a graph that normalises them: (N, H, W, 3) uint8.
+
+    Args:
+        resized: images.
+        original_sizes: height and width of each before it was resized.
+        canvas: H and W; by default as large as the largest needs, and 2 or more, for 1 is a constant to exporters.
+    """
+    height, width = canvas or (max(2, side) for side in _largest(resized))
+    images = torch.zeros(len(resized), height, width, 3, dtype=torch.uint8)
+    for slot, image in zip(images, resized, strict=True):
+        slot[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
+    sizes = torch.tensor([image.shape[1:] for image in resized], dtype=torch.float32)
+    return ImageBatch(images, sizes, torch.tensor(original_sizes, dtype=torch.float32))
+
+
+def _largest(images: Sequence[Tensor]) -> Size:
+    return max(image.shape[1] for image in images), max(image.shape[2] for image in images)
+
+
+def _rounded_up(side: int, step: int) -> int:
+    return -(-side // step) * step
 
 
 def restore(found: Boxes, batch: ImageBatch, index: int) -> Boxes:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from ..data.coco import CocoDataset, Record, ground_truth, require_objects
+from ..data.images import read_image, to_tensor
 from ..data.loader import DetectionDataset, make_loader
-from ..data.preprocess import Preprocess, restore
+from ..data.preprocess import Preprocess, PreprocessConfig, restore
 from ..detectors import FasterRCNN
 from ..structures import Detections, ImageBatch, Proposals
 from .device import mixed_precision
+from .engines import Engine
 
 METRICS = (
     "AP",
@@ -96,6 +98,28 @@ def evaluate(
     return score(*found, dataset)
 
 
+def evaluate_engine(
+    engine: Engine, dataset: CocoDataset, config: PreprocessConfig, *, on_image: Callable[[], None] = lambda: None
+) -> Evaluation:
+    """Score what an engine finds, image by image as `fpnkit predict` does; there are no proposals to score.
+
+    Args:
+        engine: any.
+        dataset: ground truth; its classes are the engine's, by label.
+        config: how images are prepared.
+        on_image: told of each finished image.
+    Raises:
+        DataError: an image cannot be read, or there is no object to find.
+    """
+    require_objects(dataset)
+    detections: list[dict[str, Any]] = []
+    for record in dataset.records:
+        (found,) = engine.detect([to_tensor(read_image(record.path))], config)
+        detections += coco_results(found, record, dataset)
+        on_image()
+    return score(detections, None, dataset)
+
+
 def collect(
     find: Find,
     dataset: CocoDataset,
@@ -132,8 +156,8 @@ def collect(
     return detections, proposals
 
 
-def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]], dataset: CocoDataset) -> Evaluation:
-    """COCO figures of results that are already there; both may be empty.
+def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]] | None, dataset: CocoDataset) -> Evaluation:
+    """COCO figures of results that are already there; both may be empty, and proposals None where there are none.
 
     Raises:
         DataError: the data set holds no object to find, or its file is no longer there.
@@ -141,7 +165,8 @@ def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]], dat
     require_objects(dataset)
     judged = _judge(detections, ground_truth(dataset), per_class=True, most=(1, 10, 100))
     metrics = dict(zip(METRICS, map(float, judged.stats[: len(METRICS)]), strict=True))
-    metrics |= score_proposals(proposals, dataset)
+    if proposals is not None:
+        metrics |= score_proposals(proposals, dataset)
     by_label = np.searchsorted(np.sort(dataset.category_ids), dataset.category_ids)
     return Evaluation(metrics, detections, judged.eval["precision"][:, :, by_label, 0, -1])
 

@@ -9,7 +9,6 @@ import torch
 
 from ..data.preprocess import PreprocessConfig
 from ..errors import ConfigError
-from ..heads import FastRCNNConfig
 from ..ops.nms import nms_keep
 from ..structures import Detections
 
@@ -38,16 +37,18 @@ def scaled(config: PreprocessConfig, scale: float) -> PreprocessConfig:
     return replace(config, short_side=short_side, long_side=long_side)
 
 
-def merge(found: Sequence[Detections], config: FastRCNNConfig) -> Detections:
+def merge(found: Sequence[Detections], nms_iou: float, most: int) -> Detections:
     """The detections of one image from several scales as one list, best first.
 
     Args:
         found: what each scale found, unpadded, all in the same pixels.
-        config: whose `nms_iou` suppresses boxes of one class, and of which at most `detections` are kept.
+        nms_iou: suppresses boxes of one class.
+        most: kept at most.
     """
     every = Detections(
         **{name: torch.cat([getattr(each, name) for each in found]) for name in Detections.__dataclass_fields__}
     )
-    keep = nms_keep(every.boxes_xyxy[None], every.scores[None], every.labels[None], config.nms_iou)[0]
-    kept = every[keep]
-    return kept[kept.scores.argsort(descending=True, stable=True)[: config.detections]]
+    own = every.labels == every.labels.unique()[:, None]
+    scores = every.scores.expand(own.shape).masked_fill(~own, float("-inf"))
+    kept = every[nms_keep(every.boxes_xyxy.expand(*own.shape, 4), scores, nms_iou).any(dim=0)]
+    return kept[kept.scores.argsort(descending=True, stable=True)[:most]]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,17 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.images import FORMATS, read_image, to_tensor
-from ..data.preprocess import Preprocess, restore
+from ..data.preprocess import Preprocess, Size
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
+from ..graph.exported import is_exported
 from ..structures import Detections, Features, LevelSpec
 from ..zoo.shipped import SHA256, shipped_weights
 from .checkpoint import load_weights, write_bytes
-from .device import choose_device, mixed_precision
+from .device import choose_device
 from .draw import COMMENT, annotate
+from .engines import Engine, TorchEngine
+from .graphs import choose_engine, kept_graph, open_exported
 from .image_scales import checked, merge, scaled
 from .record import recorded
 
@@ -94,11 +96,11 @@ class Predictor:
     """A trained detector with its classes and preprocessing: call it on images.
 
     Args:
-        detector: the network.
+        detector: the network, or an engine that stands for it.
         classes: names, by label.
         preprocess: how its images are prepared.
-        device: where it runs.
-        precision: `float32`, or `bf16` for speed.
+        device: where a network runs.
+        precision: of a network: `float32`, or `bf16` for speed.
         scales: factors of the configured image size; the network runs once for each, and what they find is merged
             by class-wise NMS (figure 1 (a) of the paper).
     Raises:
@@ -107,7 +109,7 @@ class Predictor:
 
     def __init__(
         self,
-        detector: FasterRCNN,
+        detector: FasterRCNN | Engine,
         classes: Sequence[str],
         preprocess: Preprocess,
         *,
@@ -115,14 +117,28 @@ class Predictor:
         precision: str = "float32",
         scales: Sequence[float] = (1.0,),
     ) -> None:
-        if len(classes) != detector.num_classes:
-            raise ConfigError(f"the detector has {detector.num_classes} classes, {len(classes)} names were given")
-        self.detector = detector.to(device).eval()
+        if isinstance(detector, FasterRCNN):
+            if len(classes) != detector.num_classes:
+                raise ConfigError(f"the detector has {detector.num_classes} classes, {len(classes)} names were given")
+            detector = TorchEngine(detector.to(device).eval(), torch.device(device), precision)
+        self.engine = detector
         self.classes = tuple(classes)
         self.preprocess = preprocess
         self.device = torch.device(device)
-        self.precision = precision
         self.scales = checked(scales)
+
+    @property
+    def detector(self) -> FasterRCNN:
+        """The PyTorch network.
+
+        Raises:
+            ConfigError: an exported graph runs in its place.
+        """
+        if not isinstance(self.engine, TorchEngine):
+            raise ConfigError(
+                f"{self.engine.name} runs an exported graph here: for the network itself load a checkpoint"
+            )
+        return self.engine.detector
 
     def __call__(self, picture: Picture, *, min_score: float = 0.5, features: bool = False) -> Result:
         """Find objects in one image.
@@ -156,41 +172,38 @@ class Predictor:
 
     def _run(self, images: Sequence[Tensor], scale: float, *, features: bool) -> list[tuple[Detections, Maps | None]]:
         """One pass: for each image its detections in its own pixels, and its pyramid."""
-        batch = Preprocess(scaled(self.preprocess.config, scale))(images)
-        recording: contextlib.AbstractContextManager[list] = contextlib.nullcontext([])
-        if features:
-            recording = recorded(self.detector.rpn)
-        with mixed_precision(self.device, self.precision), recording as calls:
-            detections = self.detector.detect(batch.to(self.device))
-        found = [restore(each.to("cpu"), batch, index) for index, each in enumerate(detections)]
+        config = scaled(self.preprocess.config, scale)
         if not features:
-            return [(each, None) for each in found]
+            return [(found, None) for found in self.engine.detect(images, config)]
+        with recorded(self.detector.rpn) as calls:
+            found = self.engine.detect(images, config)
         ((pyramid,), _), levels = calls[-1], self.detector.pyramid.levels
-        return [(each, maps_of(pyramid, index, levels, batch.sizes[index])) for index, each in enumerate(found)]
+        sizes = [Preprocess(config).resized(*image.shape[1:]) for image in images]
+        return [(each, maps_of(pyramid, index, levels, sizes[index])) for index, each in enumerate(found)]
 
     def _result(
         self, image: Tensor, path: Path | None, passes: Sequence[tuple[Detections, Maps | None]], min_score: float
     ) -> Result:
         detections, maps = passes[0]
         if len(passes) > 1:
-            detections = merge([found for found, _ in passes], self.detector.roi.config)
+            detections = merge([found for found, _ in passes], self.engine.nms_iou, self.engine.most)
         kept = detections[detections.scores >= min_score]
         labels = tuple(self.classes[label] for label in kept.labels.tolist())
         return Result(image, kept.boxes_xyxy, kept.scores, labels, kept.labels, kept.levels, path, maps)
 
 
-def maps_of(features: Features, index: int, levels: Sequence[LevelSpec], size: Tensor) -> Maps:
+def maps_of(features: Features, index: int, levels: Sequence[LevelSpec], size: Size) -> Maps:
     """The pyramid of one image of a batch, without padding.
 
     Args:
         features: of the batch.
         index: the image's place in it.
         levels: their specs.
-        size: (2,) height and width of the image inside the padding.
+        size: height and width of the image inside the padding.
     Returns:
         Level name -> (C, h, w) float32: the cells that hold a pixel of the image, copied.
     """
-    height, width = map(int, size)
+    height, width = size
     cropped = {
         level.name: features[level.name][index, :, : -(-height // level.stride), : -(-width // level.stride)]
         for level in levels
@@ -203,34 +216,45 @@ def load(
     model: str | Path = "default",
     *,
     device: str = "auto",
-    precision: str = "float32",
+    precision: str | None = None,
     scales: Sequence[float] = (1.0,),
+    engine: str | None = None,
+    streams: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Predictor:
     """A detector ready to be called.
 
     Args:
-        model: `default` for the weights inside the package, a run's folder, or a .safetensors file.
+        model: `default` for the weights inside the package, a run's folder, a .safetensors file, or a folder that
+            `fpnkit export` wrote.
         device: `auto`, `cpu`, `cuda`.
-        precision: `float32`, or `bf16` for speed.
+        precision: `float32`, or `bf16` for speed; by default what the model was exported for, or float32.
         scales: factors of the model's image size, all merged: `(0.5, 1, 2)` reads 5 times the pixels.
+        engine: `torch`, `onnxruntime` or `openvino`; `auto` for the fastest that is installed; by default torch for
+            weights and the fastest for an exported model. Of weights a graph is made once and kept.
+        streams: passes that an exported graph runs at a time.
+        tell: gets a line when making a graph takes long.
     Raises:
         CheckpointError: no such model, or its file is damaged.
-        ConfigError: a device that is not there, or scales out of range.
+        ConfigError: a device or engine that is not there, or scales out of range.
     """
     scales = checked(scales)  # before the weights are read
-    detector, card = load_weights(find_weights(model))
-    return Predictor(
-        detector,
-        card.classes,
-        Preprocess(card.preprocess),
-        device=choose_device(device),
-        precision=precision,
-        scales=scales,
-    )
+    path, place = find_model(model), choose_device(device)
+    if path.is_file():
+        engine = choose_engine(engine or "torch", place.type)
+        if engine == "torch":
+            detector, card = load_weights(path)
+            preprocess = Preprocess(card.preprocess)
+            return Predictor(
+                detector, card.classes, preprocess, device=place, precision=precision or "float32", scales=scales
+            )
+        path, precision = kept_graph(path, tell), precision or "float32"
+    graph, exported = open_exported(path, engine=engine or "auto", precision=precision, streams=streams)
+    return Predictor(graph, exported.classes, Preprocess(exported.preprocess), scales=scales)
 
 
-def find_weights(model: str | Path) -> Path:
-    """The weights file that a name, a run's folder or a path means.
+def find_model(model: str | Path) -> Path:
+    """The weights file that a name, a run's folder or a path means, or the folder of an exported model.
 
     Raises:
         CheckpointError: there is none.
@@ -238,12 +262,16 @@ def find_weights(model: str | Path) -> Path:
     path = Path(model)
     if str(model) in SHA256:
         return shipped_weights(str(model))
+    if is_exported(path):
+        return path
     if path.is_dir():
         for name in ("best", "last"):
             weights = path / "weights" / f"{name}.safetensors"
             if weights.is_file():
                 return weights
-        raise CheckpointError(f"{path}: the folder holds no weights/best.safetensors: is it a training run?")
+        raise CheckpointError(
+            f"{path}: the folder holds no weights/best.safetensors: is it a training run or an export?"
+        )
     if not path.exists():
         near = difflib.get_close_matches(str(model), SHA256, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"shipped models: {', '.join(SHA256)}"

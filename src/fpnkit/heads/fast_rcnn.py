@@ -38,7 +38,6 @@ class FastRCNNConfig:
         min_score: weaker detections are dropped.
         min_side: smaller detections, in pixels, are dropped.
         nms_iou: NMS threshold, class by class.
-        candidates: best (RoI, class) pairs that enter NMS.
         detections: kept an image.
     """
 
@@ -54,12 +53,11 @@ class FastRCNNConfig:
     min_score: float = 0.05
     min_side: float = 1e-2
     nms_iou: float = 0.5
-    candidates: int = 1000
     detections: int = 100
 
     def __post_init__(self) -> None:
-        if min(self.hidden, self.pooled, self.samples, self.candidates, self.detections) < 1:
-            raise ConfigError("Fast R-CNN head expects hidden, pooled, samples, candidates and detections of 1 or more")
+        if min(self.hidden, self.pooled, self.samples, self.detections) < 1:
+            raise ConfigError("Fast R-CNN head expects hidden, pooled, samples and detections of 1 or more")
         if not self.canonical_size > 0:
             raise ConfigError(f"Fast R-CNN head expects a canonical_size above 0, got {self.canonical_size}")
         for name in ("positive_iou", "positive_fraction", "nms_iou"):
@@ -156,24 +154,25 @@ class FastRCNNHead(nn.Module):
         Returns:
             `Detections` (N, detections, ...), padded, best first.
         """
-        config, classes = self.config, self.num_classes
+        config = self.config
         logits, deltas, levels = self.forward(features, proposals.boxes_xyxy)
-        scores = logits.softmax(dim=-1)[..., :classes]
-        usable = proposals.valid[..., None] & (scores > config.min_score)
-        best, index, valid = top_k(scores.masked_fill(~usable, float("-inf")).flatten(1), config.candidates)
-        roi, label = index // classes, index % classes
-        chosen_rois = proposals.boxes_xyxy.gather(1, roi[..., None].expand(-1, -1, 4))
-        chosen_deltas = deltas.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
-        decoded = boxes.clip(codec.decode_deltas(chosen_deltas, chosen_rois, weights=DELTA_WEIGHTS), sizes)
-        valid = valid & (boxes.min_side(decoded) >= config.min_side)
-        best = best.masked_fill(~valid, float("-inf"))
-        keep = nms_keep(decoded, best, label, config.nms_iou) & valid
-        final, order, valid = top_k(best.masked_fill(~keep, float("-inf")), config.detections)
+        images, rois, classes = deltas.shape[:3]
+        scores = logits.softmax(dim=-1)[..., :classes].transpose(1, 2)
+        decoded = codec.decode_deltas(
+            deltas.transpose(1, 2), proposals.boxes_xyxy[:, None].expand(-1, classes, -1, -1), weights=DELTA_WEIGHTS
+        )
+        decoded = boxes.clip(decoded.flatten(1, 2), sizes).reshape(images * classes, rois, 4)
+        usable = (proposals.valid[:, None] & (scores > config.min_score)).flatten(0, 1)
+        usable &= boxes.min_side(decoded) >= config.min_side
+        scores = scores.flatten(0, 1).masked_fill(~usable, float("-inf"))
+        keep = nms_keep(decoded, scores, config.nms_iou)
+        survivors = scores.masked_fill(~keep, float("-inf")).reshape(images, classes * rois)
+        best, index, valid = top_k(survivors, config.detections)
         return Detections(
-            boxes_xyxy=decoded.gather(1, order[..., None].expand(-1, -1, 4)),
-            scores=final.masked_fill(~valid, 0.0),
-            labels=label.gather(1, order),
-            levels=levels.gather(1, roi.gather(1, order)),
+            boxes_xyxy=decoded.reshape(images, classes * rois, 4).gather(1, index[..., None].expand(-1, -1, 4)),
+            scores=best.masked_fill(~valid, 0.0),
+            labels=index // rois,
+            levels=levels.gather(1, index % rois),
             valid=valid,
         )
 

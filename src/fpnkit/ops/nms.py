@@ -12,33 +12,29 @@ from torchvision.ops import batched_nms
 
 
 @torch.library.custom_op("fpnkit::nms_keep", mutates_args=())
-def nms_keep(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """Which boxes survive greedy NMS, group by group.
+def nms_keep(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Which boxes survive greedy NMS, row by row.
 
     Args:
-        boxes_xyxy: (B, K, 4).
-        scores: (B, K); give padding -inf and mask it in the result; its boxes may hold anything.
-        groups: (B, K) int64: boxes of different groups (classes) never suppress one another.
+        boxes_xyxy: (B, K, 4); a row is what suppresses one another: one class of an image, or one level.
+        scores: (B, K); -inf for padding, whose boxes may hold anything.
         iou_threshold: a box goes when its IoU with a better one is above.
     Returns:
-        (B, K) bool.
+        (B, K) bool; padding does not survive.
     """
-    rows, columns = scores.shape
-    keep = torch.zeros(rows * columns, dtype=torch.bool, device=scores.device)
-    if columns:
-        span = int(groups.max()) + 1 if groups.numel() else 1
-        row = torch.arange(rows, device=scores.device)[:, None]
-        flat = (groups + row * span).reshape(-1)
-        boxes = boxes_xyxy.float().masked_fill((scores == float("-inf"))[..., None], 0.0).reshape(-1, 4)
-        if len(boxes):
-            boxes = boxes - boxes.min().clamp(max=0)  # batched_nms keeps groups apart from 0 on only
-        kept = batched_nms(boxes, scores.reshape(-1).float(), flat, iou_threshold)
-        keep[kept] = True
-    return keep.reshape(rows, columns)
+    real = scores > float("-inf")
+    boxes = boxes_xyxy[real].float()
+    if len(boxes):
+        boxes = boxes - boxes.min().clamp(max=0)  # batched_nms keeps groups apart from 0 on only
+    place = real.flatten().nonzero()[:, 0]
+    kept = batched_nms(boxes, scores[real].float(), place // max(1, scores.shape[1]), iou_threshold)
+    keep = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    keep[place[kept]] = True
+    return keep.reshape(scores.shape)
 
 
 @nms_keep.register_fake
-def _(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+def _(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return scores.new_empty(scores.shape, dtype=torch.bool)
 
 

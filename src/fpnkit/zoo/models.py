@@ -27,7 +27,7 @@ def faster_rcnn_lite0_fpn(num_classes: int, *, pretrained: bool = False) -> Fast
     backbone = backbones.timm("tf_efficientnet_lite0", pretrained=pretrained, frozen_stages=2)
     pyramid = FPN(backbone.levels, channels=64)
     rpn = RPNHead(pyramid.levels, RPNConfig(per_level=500, proposals=300, train_per_level=500, train_proposals=500))
-    roi = FastRCNNHead(pyramid.levels, num_classes, config=FastRCNNConfig(samples=64, candidates=500))
+    roi = FastRCNNHead(pyramid.levels, num_classes, config=FastRCNNConfig(samples=64))
     return FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi)
 
 

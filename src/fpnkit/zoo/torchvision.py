@@ -161,18 +161,8 @@ def _roi_config(heads: Any, num_classes: int, proposals: int) -> FastRCNNConfig:
         positive_fraction=heads.fg_bg_sampler.positive_fraction,
         min_score=heads.score_thresh,
         nms_iou=heads.nms_thresh,
-        candidates=_all_candidates(heads.score_thresh, num_classes, proposals),
         detections=heads.detections_per_img,
     )
-
-
-def _all_candidates(min_score: float, num_classes: int, proposals: int) -> int:
-    """Most (RoI, class) pairs that can pass the score threshold, since torchvision suppresses them all.
-
-    Scores of one RoI sum to 1, so at most 1 / min_score of its classes are above min_score.
-    """
-    classes = min(num_classes, int(1 / min_score)) if min_score > 0 else num_classes
-    return proposals * max(1, classes)
 
 
 def _copy_pyramid(fpn: Any, pyramid: FPN) -> None:

@@ -1,0 +1,113 @@
+"""fpnkit export: one graph for every machine, with proof that it is the same detector."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..data.coco import CocoDataset
+
+EPILOG = """\
+examples:
+  fpnkit export default --out person-onnx                           ONNX, any batch, height and width
+  fpnkit export runs/mine --format openvino --out mine-openvino
+  fpnkit export runs/mine --int8 --calibrate photos/ --data val.json --images val/ --out mine-int8
+  fpnkit export default --resize --out person-whole                 whole images in, boxes in their pixels out
+
+writes to --out:
+  model.onnx, model.xml with model.bin, or model.pt2
+  fpnkit.json   classes, preprocessing, thresholds, version, hashes; `fpnkit.load(DIR)` and every verb take the folder
+  report.md     what the graph finds beside what PyTorch finds, on real images of five shapes, in batches of 1 and 3
+
+A float32 graph of whose detections fewer than 99.5 % have a twin in PyTorch's is an error, and nothing is written.
+With --data, so is a graph that loses more AP than 0.05 points (float32), 0.2 (bf16) or 1.0 (int8).
+"""
+
+
+def add_parser(verbs: Any) -> argparse.ArgumentParser:
+    """Declare the verb and its options."""
+    parser = verbs.add_parser(
+        "export",
+        help="ONNX, OpenVINO or torch.export, proven equal",
+        description="Write a detector as one graph that other runtimes execute, and compare the two on real images.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="'default', a run's folder or a .safetensors file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, or an export to replace")
+    parser.add_argument("--format", choices=("onnx", "openvino", "torch"), default="onnx", help="default: %(default)s")
+    graph = parser.add_argument_group("the graph")
+    precision = graph.add_mutually_exclusive_group()
+    precision.add_argument("--bf16", action="store_true", help="compute in bfloat16 (openvino, torch)")
+    precision.add_argument("--int8", action="store_true", help="convolutions in int8 (onnx, openvino)")
+    sides = graph.add_mutually_exclusive_group()
+    sides.add_argument("--dynamic", action="store_true", help="any batch, height and width (the default)")
+    sides.add_argument("--size", type=_size, metavar="HxW", help="one height and width, for runtimes that need it")
+    graph.add_argument(
+        "--input",
+        choices=("uint8", "float32"),
+        default="uint8",
+        help="(N, H, W, 3) RGB pixels, normalised inside, or (N, 3, H, W) normalised outside (default: %(default)s)",
+    )
+    graph.add_argument("--resize", action="store_true", help="resize inside, too: images of any one size, as they are")
+    proof = parser.add_argument_group("proof")
+    proof.add_argument("--calibrate", type=Path, metavar="DIR", help="images for int8, some hundred like your own")
+    proof.add_argument("--data", type=Path, metavar="JSON", help="annotations, to measure AP before and after")
+    proof.add_argument("--images", type=Path, metavar="DIR", help="their images")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export; 0 when the graph was written and is as good as it must be."""
+    if (arguments.data is None) != (arguments.images is None):
+        raise ConfigError("--data and --images go together: the annotations and the folder of their images")
+    if arguments.int8 and not arguments.calibrate:
+        raise ConfigError("--int8 needs --calibrate DIR: a folder with some hundred images like your own")
+    from ..data.images import find_images
+    from ..engine.checkpoint import read_card
+    from ..engine.predict import find_model
+    from ..export.export import ExportConfig, as_markdown, export
+    from .terminal import ExportScreen, console
+
+    weights = find_model(arguments.model)
+    if weights.is_dir():
+        raise ConfigError(f"{weights}: exported already: export the checkpoint that it was made of")
+    config = ExportConfig(
+        format=arguments.format,
+        precision="int8" if arguments.int8 else "bf16" if arguments.bf16 else "float32",
+        pixels=arguments.input == "uint8",
+        resizes=arguments.resize,
+        size=arguments.size,
+    )
+    photos = list(find_images([arguments.calibrate])) if arguments.calibrate else []
+    data = _data(arguments, read_card(weights).classes) if arguments.data else None
+    with ExportScreen() as screen:
+        report = export(weights, arguments.out, config, photos=photos, data=data, watcher=screen)
+    console.print(as_markdown(report), soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{report.exported.graph}, fpnkit.json, report.md and report.json in {arguments.out}", soft_wrap=True)
+    return 0
+
+
+def _data(arguments: argparse.Namespace, classes: tuple[str, ...]) -> CocoDataset:
+    from ..data.coco import read_coco
+    from ..engine.plots import require_matplotlib
+    from .terminal import warn_of_problems
+
+    require_matplotlib()
+    dataset = read_coco(arguments.data, arguments.images, classes=classes)
+    warn_of_problems(dataset)
+    return dataset
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = map(int, text.lower().split("x"))
+        if min(height, width) < 32:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH of 32 or more, like 480x640; got {text!r}") from None
+    return height, width

@@ -1,0 +1,106 @@
+"""What finds objects in images: a PyTorch detector, or an exported graph in a runtime. Results are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.preprocess import Preprocess, PreprocessConfig, Size, pixel_batch, restore
+from ..detectors import FasterRCNN
+from ..errors import ConfigError
+from ..graph.exported import Exported
+from ..graph.runtimes import Runtime
+from ..structures import Detections, ImageBatch
+from .device import mixed_precision
+
+
+class Engine(Protocol):
+    """Finds objects.
+
+    Attributes:
+        name: `torch`, `onnxruntime` or `openvino`.
+        nms_iou: of class-wise suppression.
+        most: detections an image at most.
+    """
+
+    name: str
+    nms_iou: float
+    most: int
+
+    def detect(self, images: Sequence[Tensor], config: PreprocessConfig) -> list[Detections]:
+        """(3, H, W) uint8 images of any sizes -> the objects of each, best first, in its own pixels."""
+
+
+class TorchEngine:
+    """A PyTorch detector.
+
+    Args:
+        detector: in inference mode, on `device`.
+        device: where it runs.
+        precision: `float32` or `bf16`.
+    """
+
+    name = "torch"
+
+    def __init__(self, detector: FasterRCNN, device: torch.device, precision: str) -> None:
+        self.detector, self.device, self.precision = detector, device, precision
+        self.nms_iou, self.most = detector.roi.config.nms_iou, detector.roi.config.detections
+
+    def detect(self, images: Sequence[Tensor], config: PreprocessConfig) -> list[Detections]:
+        """See `Engine`."""
+        batch = Preprocess(config)(images)
+        with mixed_precision(self.device, self.precision):
+            found = self.detector.detect(batch.to(self.device))
+        return [restore(each.to("cpu"), batch, index) for index, each in enumerate(found)]
+
+
+class GraphEngine:
+    """An exported graph.
+
+    Args:
+        runtime: with the graph.
+        exported: what the graph is.
+        name: of the runtime.
+    """
+
+    def __init__(self, runtime: Runtime, exported: Exported, name: str) -> None:
+        self.name, self._runtime, self._exported = name, runtime, exported
+        self.nms_iou, self.most = exported.nms_iou, exported.detections
+
+    def detect(self, images: Sequence[Tensor], config: PreprocessConfig) -> list[Detections]:
+        """See `Engine`.
+
+        Raises:
+            ConfigError: another image size than the one that is inside the graph.
+        """
+        if not self._exported.resizes:
+            return self._detect(network_input(images, self._exported, config))
+        if config != self._exported.preprocess:
+            raise ConfigError("this graph resizes images by itself, to one size: export it without --resize")
+        return [found for image in images for found in self._detect(pixel_batch([image], [_size(image)]))]
+
+    def _detect(self, batch: ImageBatch) -> list[Detections]:
+        outputs = self._runtime(batch.images.numpy(), batch.sizes.numpy())
+        *fields, counts = (torch.from_numpy(np.asarray(each)) for each in outputs)
+        found = []
+        for index, count in enumerate(counts.tolist()):
+            boxes_xyxy, scores, labels, levels = (each[index, :count] for each in fields)
+            valid = torch.ones(count, dtype=torch.bool)
+            found.append(restore(Detections(boxes_xyxy, scores, labels, levels, valid), batch, index))
+        return found
+
+
+def network_input(images: Sequence[Tensor], exported: Exported, config: PreprocessConfig) -> ImageBatch:
+    """(3, H, W) uint8 images, resized and put together as a graph expects them behind its own resizing."""
+    preprocess, canvas = Preprocess(config), exported.size
+    resized = [preprocess.resize(each, preprocess.resized(*_size(each), within=canvas)) for each in images]
+    make = pixel_batch if exported.pixels else preprocess.batch
+    return make(resized, [_size(each) for each in images], canvas=canvas)
+
+
+def _size(image: Tensor) -> Size:
+    return image.shape[1], image.shape[2]

@@ -1,0 +1,151 @@
+"""Exported graphs on disk and the runtime that suits them; graphs of checkpoints are made once and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from ..errors import ConfigError, ExportError
+from ..graph.exported import Exported, is_exported, read_card, sha256
+from ..graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, TorchRuntime
+from ..graph.write import write_graph
+from .checkpoint import ModelCard, load_weights
+from .engines import GraphEngine
+
+ENGINES = ("auto", "torch", "onnxruntime", "openvino")
+
+_RUNS = {"onnx": ("openvino", "onnxruntime"), "openvino": ("openvino",), "torch": ("torch",)}
+"""Format -> engines that run it, the faster first."""
+
+_MAKERS = ("torch", "torchvision", "timm", "onnx", "onnxscript")
+"""Packages on whose versions a graph depends, besides fpnkit's own code."""
+
+
+def choose_engine(wanted: str, device: str, formats: tuple[str, ...] = ("onnx", "torch")) -> str:
+    """The engine for a model that comes, or can be made, in these formats: the fastest installed one for `auto`.
+
+    Raises:
+        ConfigError: an unknown engine, one that is not installed, or one that cannot run the model there.
+    """
+    if wanted not in ENGINES:
+        raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, got {wanted!r}")
+    able = [engine for each in formats for engine in _RUNS[each]]
+    if device != "cpu":
+        able = [engine for engine in able if engine == "torch"]
+    if wanted == "auto":
+        able = [engine for engine in able if engine == "torch" or importlib.util.find_spec(engine)]
+    if (engine := able[0] if wanted == "auto" and able else wanted) not in able:
+        raise ConfigError(
+            f"{wanted} cannot run this model on {device}: {' or '.join(able) if able else 'no installed engine'} can"
+        )
+    return engine
+
+
+def open_exported(
+    folder: Path, *, engine: str = "auto", precision: str | None = None, streams: int = 1, threads: int = 0
+) -> tuple[GraphEngine, Exported]:
+    """An exported model, ready to detect on the CPU.
+
+    Args:
+        folder: written by `fpnkit export`.
+        engine: one of `ENGINES`.
+        precision: `float32` or `bf16`; by default what the model was exported for.
+        streams: passes at a time.
+        threads: of all streams; by default all cores.
+    Raises:
+        CheckpointError: the folder is damaged.
+        ConfigError: an engine or precision that is not possible.
+    """
+    exported = read_card(folder)
+    name = choose_engine(engine, "cpu", (exported.format,))
+    runtime = _opened(folder / exported.graph, exported, name, precision, streams, threads)
+    return GraphEngine(runtime, exported, name), exported
+
+
+def _opened(path: Path, exported: Exported, engine: str, precision: str | None, streams: int, threads: int) -> Runtime:
+    own = "float32" if exported.precision == "float32" else "bf16"  # what int8 leaves in float is computed in bf16
+    if engine == "openvino":
+        return OpenVinoRuntime(
+            path, precision=precision or own, cache=cache_folder() / "openvino", streams=streams, threads=threads
+        )
+    if precision not in (None, "float32" if engine == "onnxruntime" else own):
+        raise ConfigError(f"{engine} runs this graph in {exported.precision}, not in {precision}: use openvino")
+    return OnnxRuntime(path, threads=threads // streams) if engine == "onnxruntime" else TorchRuntime(path)
+
+
+def describe(card: ModelCard, detector, **choices) -> Exported:
+    """What a graph of this detector is."""
+    config = detector.roi.config
+    return Exported(
+        model=card.model,
+        classes=card.classes,
+        preprocess=card.preprocess,
+        min_score=config.min_score,
+        nms_iou=config.nms_iou,
+        detections=config.detections,
+        **choices,
+    )
+
+
+def kept_graph(weights: Path, tell: Callable[[str], None]) -> Path:
+    """The folder with the ONNX graph of a weights file, made when it is not there yet.
+
+    Args:
+        weights: of `save_weights`.
+        tell: gets a line when it takes long.
+    Raises:
+        CheckpointError: the weights are damaged.
+        ExportError: the detector cannot be exported.
+    """
+    own_code = [sha256(path) for path in sorted(Path(__file__).parent.parent.rglob("*.py"))]
+    causes = [sha256(weights), *(f"{name} {version(name)}" for name in _MAKERS), *own_code]
+    key = hashlib.sha256("\n".join(causes).encode()).hexdigest()[:24]
+    folder = cache_folder() / "graphs" / key
+    if not is_exported(folder):
+        tell(f"preparing a graph of {weights.name}, once; it is kept in {folder}")
+        detector, card = load_weights(weights)
+        with published(folder) as made:
+            choices = {"format": "onnx", "precision": "float32", "pixels": True, "resizes": False, "size": None}
+            write_graph(made, detector, describe(card, detector, **choices))
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where graphs are kept: $FPNKIT_CACHE, or fpnkit in the user's cache folder."""
+    own = os.environ.get("FPNKIT_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fpnkit"
+
+
+@contextlib.contextmanager
+def published(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `folder` when all went well; an exported model there is replaced.
+
+    Raises:
+        ExportError: `folder` holds something else, or cannot be written.
+    """
+    if folder.exists() and not is_exported(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ExportError(f"{folder}: there already, and no exported model: choose another place")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
+    except OSError as error:
+        raise ExportError(f"{folder}: cannot be written: {error.strerror}") from None
+    try:
+        yield made
+        made.chmod(0o755)
+        old = made.with_name(made.name + "-old")
+        if folder.exists():
+            folder.replace(old)
+        made.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise ExportError(f"{folder}: could not be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,200 @@
+"""Export a trained detector, and prove that the graph is the detector."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+
+from ..data.coco import CocoDataset
+from ..data.images import read_image, to_tensor
+from ..data.preprocess import Size
+from ..data.samples import sample_images
+from ..engine.checkpoint import load_weights, write_bytes, write_json
+from ..engine.engines import Engine, TorchEngine, network_input
+from ..engine.evaluate import evaluate_engine
+from ..engine.graphs import describe, open_exported, published
+from ..errors import ConfigError, ExportError
+from ..graph.exported import Exported
+from ..graph.quantize import Sample
+from ..graph.write import require_possible, write_graph
+from .parity import BATCHES, SHAPES, Parity, compare
+
+LEAST_MATCHED = 0.995
+"""Share of detections with a twin that a float32 graph needs."""
+
+MOST_LOST = {"float32": 0.05, "bf16": 0.2, "int8": 1.0}
+"""Points of AP that a graph may lose, by precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What to export.
+
+    Attributes:
+        format: `onnx`, `openvino` or `torch`.
+        precision: `float32`; `bf16` for openvino and torch; `int8` for onnx and openvino.
+        pixels: the graph takes uint8 pixels and normalises them; otherwise float32, normalised as in training.
+        resizes: the graph also brings images to the network's size.
+        size: fixed height and width; by default any.
+    """
+
+    format: str = "onnx"
+    precision: str = "float32"
+    pixels: bool = True
+    resizes: bool = False
+    size: Size | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export is worth.
+
+    Attributes:
+        exported: what was written.
+        engine: that ran it.
+        parity: with the PyTorch model in float32.
+        ap_before, ap_after: COCO AP in 0..1 of the PyTorch model and of the graph, when data was given.
+    """
+
+    exported: Exported
+    engine: str
+    parity: Parity
+    ap_before: float | None = None
+    ap_after: float | None = None
+
+
+class Watcher(Protocol):
+    """Told how far an export is."""
+
+    def on_stage(self, name: str, steps: int | None) -> None:
+        """A stage begins, of so many steps when that is known."""
+
+    def on_step(self) -> None:
+        """A step of the stage is done."""
+
+
+class NoWatcher:
+    """Looks away."""
+
+    def on_stage(self, name: str, steps: int | None) -> None:
+        """See `Watcher`."""
+
+    def on_step(self) -> None:
+        """See `Watcher`."""
+
+
+def export(
+    weights: Path,
+    out: Path,
+    config: ExportConfig,
+    *,
+    photos: Sequence[Path] = (),
+    data: CocoDataset | None = None,
+    watcher: Watcher | None = None,
+) -> Report:
+    """Write a folder with the graph of a detector, its description, and a report of how it compares.
+
+    Args:
+        weights: of `save_weights`.
+        out: the folder; an exported model that is there is replaced, anything else is an error.
+        config: what to export.
+        photos: images to calibrate int8 with, and to compare on; by default those inside the package.
+        data: to measure AP on, before and after.
+        watcher: is told how far it is.
+    Raises:
+        CheckpointError: the weights are damaged.
+        ConfigError: a format, precision or option that is not possible, or int8 without images.
+        ExportError: the graph cannot be made, finds something else, or loses too much AP; nothing is written then.
+    """
+    watcher = watcher or NoWatcher()
+    detector, card = load_weights(weights)
+    exported = describe(card, detector, **dataclasses.asdict(config))
+    require_possible(exported)
+    if config.precision == "int8" and not photos:
+        raise ConfigError("int8 is calibrated with images like those that the model will see: give some hundred")
+    with published(out) as folder:
+        watcher.on_stage("writing the graph", None)
+        write_graph(folder, detector, exported, _samples(photos, exported))
+        graph, exported = open_exported(folder)
+        model = TorchEngine(detector, torch.device("cpu"), "float32")
+        pictures = [read_image(path) for path in (list(photos)[:6] or sample_images())]
+        parity = _compare(graph, model, pictures, exported, watcher)
+        report = Report(exported, graph.name, parity)
+        if data is not None:
+            report = dataclasses.replace(
+                report,
+                ap_before=_measured(model, "AP of the PyTorch model", data, exported, watcher),
+                ap_after=_measured(graph, "AP of the graph", data, exported, watcher),
+            )
+        require_good(report)
+        write_json(folder / "report.json", dataclasses.asdict(report))
+        write_bytes(folder / "report.md", as_markdown(report).encode())
+    return report
+
+
+def require_good(report: Report) -> None:
+    """
+    Raises:
+        ExportError: too few detections have twins, or too much AP is lost.
+    """
+    precision, matched = report.exported.precision, report.parity.matched
+    if precision == "float32" and matched < LEAST_MATCHED:
+        raise ExportError(
+            f"the exported graph finds other objects than the PyTorch model: {100 * matched:.1f} % of the detections "
+            f"match, {100 * LEAST_MATCHED:.1f} % are needed; nothing was written"
+        )
+    if report.ap_before is not None and report.ap_after is not None:
+        lost = 100 * (report.ap_before - report.ap_after)
+        if lost > MOST_LOST[precision]:
+            raise ExportError(
+                f"the {precision} graph loses {lost:.2f} points of AP ({100 * report.ap_before:.2f} to "
+                f"{100 * report.ap_after:.2f}), at most {MOST_LOST[precision]} may be lost; nothing was written"
+            )
+
+
+def as_markdown(report: Report) -> str:
+    """The report for people."""
+    exported, parity = report.exported, report.parity
+    lines = [
+        f"# {exported.model} as {exported.format}, {exported.precision}",
+        "",
+        f"Against PyTorch in float32, on the CPU; the graph in {report.engine}. "
+        f"{100 * parity.matched:.2f} % of the detections have a twin of the same label at IoU above 0.99.",
+        "",
+        "| image | batch | detections | matched | box difference, px | score difference | PyTorch, ms | graph, ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case in parity.cases:
+        lines.append(
+            f"| {case.shape[0]} x {case.shape[1]} | {case.batch} | {case.detections} | {100 * case.matched:.2f} % "
+            f"| {case.box_difference:.3g} | {case.score_difference:.2g} | {case.torch_ms:.1f} | {case.graph_ms:.1f} |"
+        )
+    if report.ap_before is not None and report.ap_after is not None:
+        lines += ["", f"AP {100 * report.ap_before:.2f} before, {100 * report.ap_after:.2f} after."]
+    return "\n".join(lines) + "\n"
+
+
+def _compare(
+    graph: Engine, model: Engine, pictures: Sequence[Image.Image], exported: Exported, watcher: Watcher
+) -> Parity:
+    watcher.on_stage("comparing with PyTorch", len(SHAPES) * len(BATCHES))
+    return compare(graph, model, pictures, exported.preprocess, on_case=watcher.on_step)
+
+
+def _measured(engine: Engine, stage: str, data: CocoDataset, exported: Exported, watcher: Watcher) -> float:
+    watcher.on_stage(stage, len(data.records))
+    found = evaluate_engine(engine, data, exported.preprocess, on_image=watcher.on_step)
+    return found.metrics["AP"]
+
+
+def _samples(photos: Sequence[Path], exported: Exported) -> Iterator[Sample]:
+    """What the network gets of these photos, one a batch, to calibrate with."""
+    for photo in photos:
+        batch = network_input([to_tensor(read_image(photo))], exported, exported.preprocess)
+        yield batch.images.numpy(), batch.sizes.numpy()

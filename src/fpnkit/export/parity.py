@@ -1,0 +1,146 @@
+"""Does an exported graph find what the PyTorch model finds? Asked with real images of several shapes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..data.images import to_tensor
+from ..data.preprocess import PreprocessConfig, Size
+from ..engine.engines import Engine
+from ..ops.boxes import iou
+from ..structures import Detections
+
+SHAPES: tuple[Size, ...] = ((480, 640), (640, 480), (512, 512), (333, 517), (201, 600))
+"""Height and width of the images; the last but one is odd in both."""
+
+BATCHES = (1, 3)
+
+TWIN_IOU = 0.99
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch of images of one shape, in both.
+
+    Attributes:
+        shape: height and width of the images.
+        batch: how many.
+        detections: found by the PyTorch model, of any score that it gives.
+        matched: share of both's detections that have a twin: the same label, IoU above 0.99.
+        box_difference: largest of any corner of twins, pixels.
+        score_difference: largest of twins.
+        torch_ms, graph_ms: for the whole batch, resizing included; the better of two runs after a first one.
+    """
+
+    shape: Size
+    batch: int
+    detections: int
+    matched: float
+    box_difference: float
+    score_difference: float
+    torch_ms: float
+    graph_ms: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """All cases together.
+
+    Attributes:
+        cases: every shape in every batch size.
+    """
+
+    cases: tuple[Case, ...]
+
+    @property
+    def matched(self) -> float:
+        """Share of all detections that have a twin."""
+        return sum(case.matched * case.detections for case in self.cases) / max(
+            1, sum(case.detections for case in self.cases)
+        )
+
+    @property
+    def box_difference(self) -> float:
+        """Largest, pixels."""
+        return max(case.box_difference for case in self.cases)
+
+    @property
+    def score_difference(self) -> float:
+        """Largest."""
+        return max(case.score_difference for case in self.cases)
+
+
+def compare(
+    graph: Engine,
+    model: Engine,
+    photos: Sequence[Image.Image],
+    config: PreprocessConfig,
+    *,
+    on_case: Callable[[], None] = lambda: None,
+) -> Parity:
+    """Run both on the same images.
+
+    Args:
+        graph: the exported one.
+        model: the PyTorch one.
+        photos: one or more, stretched to the shapes.
+        config: how images are prepared.
+        on_case: told of each finished case.
+    """
+    cases = []
+    for number, shape in enumerate(SHAPES):
+        for batch in BATCHES:
+            chosen = [photos[(number + place) % len(photos)] for place in range(batch)]
+            images = [to_tensor(photo.resize(shape[::-1])) for photo in chosen]
+            cases.append(_case(graph, model, images, config))
+            on_case()
+    return Parity(tuple(cases))
+
+
+def _case(graph: Engine, model: Engine, images: Sequence[Tensor], config: PreprocessConfig) -> Case:
+    wanted, torch_ms = _timed(model, images, config)
+    found, graph_ms = _timed(graph, images, config)
+    twins, boxes, scores = 0, [0.0], [0.0]
+    for one, other in zip(wanted, found, strict=True):
+        mine, theirs = _twins(one, other)
+        twins += len(mine)
+        boxes += (one.boxes_xyxy[mine] - other.boxes_xyxy[theirs]).abs().amax(dim=1).tolist()
+        scores += (one.scores[mine] - other.scores[theirs]).abs().tolist()
+    total = sum(map(len, wanted)) + sum(map(len, found))
+    return Case(
+        shape=(images[0].shape[1], images[0].shape[2]),
+        batch=len(images),
+        detections=sum(map(len, wanted)),
+        matched=2 * twins / total if total else 1.0,
+        box_difference=max(boxes),
+        score_difference=max(scores),
+        torch_ms=torch_ms,
+        graph_ms=graph_ms,
+    )
+
+
+def _twins(one: Detections, other: Detections) -> tuple[Tensor, Tensor]:
+    """Indices of detections that are each other's best match, of one label and nearly one place."""
+    if not len(one) or not len(other):
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return nothing, nothing
+    overlaps = iou(one.boxes_xyxy, other.boxes_xyxy) * (one.labels[:, None] == other.labels)
+    best, place = overlaps.max(dim=1)
+    mutual = overlaps.argmax(dim=0)[place] == torch.arange(len(one))
+    mine = torch.where(mutual & (best > TWIN_IOU))[0]
+    return mine, place[mine]
+
+
+def _timed(engine: Engine, images: Sequence[Tensor], config: PreprocessConfig) -> tuple[list[Detections], float]:
+    found, times = engine.detect(images, config), []
+    for _ in range(2):
+        began = time.perf_counter()
+        engine.detect(images, config)
+        times.append(time.perf_counter() - began)
+    return found, 1000 * min(times)

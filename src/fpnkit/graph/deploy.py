@@ -1,0 +1,106 @@
+"""A detector from pixels to padded boxes: the one graph that every runtime gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..data.preprocess import PreprocessConfig
+from ..detectors import FasterRCNN
+from ..errors import ExportError
+
+INPUTS = ("images", "sizes")
+OUTPUTS = ("boxes_xyxy", "scores", "labels", "levels", "count")
+
+LEAST_SIDE = 96
+"""Export takes a side of one cell for a constant, and P6 has one cell up to 64 pixels: the canvas is larger."""
+
+_TRACED_AT = (4, 161, 225)  # not 2 or 3 images: torch would take the batch for coordinates or colours
+
+
+class DeployGraph(nn.Module):
+    """Pixels in, boxes out: normalisation and padding are inside, and every output has a fixed width.
+
+    Args:
+        detector: the network, in inference mode.
+        preprocess: its mean, std and padding.
+        pixels: take (N, H, W, 3) uint8 RGB and normalise it; otherwise the (N, 3, H, W) float32 of `Preprocess`,
+            which is normalised already.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, detector: FasterRCNN, preprocess: PreprocessConfig, *, pixels: bool = True) -> None:
+        super().__init__()
+        self.detector = detector
+        self.pad_to = preprocess.pad_to
+        self.pixels = pixels
+        self.register_buffer("mean", 255 * torch.tensor(preprocess.mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(preprocess.std).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Detect.
+
+        Args:
+            images: as said of `pixels`; any N, H and W. What lies beyond an image's size is not looked at.
+            sizes: (N, 2) float32, height and width of each image inside H x W.
+        Returns:
+            boxes_xyxy (N, D, 4) float32 in pixels of `images`, scores (N, D) float32, labels (N, D) int64,
+            levels (N, D) int64, count (N,) int64: how many of the D are detections, best first; the rest is 0.
+        """
+        canvas = self._padded(self._normalised(images, sizes) if self.pixels else images)
+        boxes_xyxy, scores, labels, levels, valid = self.detector(canvas, sizes)
+        return (
+            torch.where(valid[..., None], boxes_xyxy, 0.0),
+            scores,
+            torch.where(valid, labels, 0),
+            torch.where(valid, levels, 0),
+            valid.sum(dim=1),
+        )
+
+    def _normalised(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, 3, H, W) float32, zero beyond the sizes."""
+        normalised = (images.permute(0, 3, 1, 2).contiguous().float() - self.mean) / self.std
+        rows = torch.arange(images.shape[1], device=images.device) < sizes[:, 0, None]
+        columns = torch.arange(images.shape[2], device=images.device) < sizes[:, 1, None]
+        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], normalised, 0.0)
+
+    def _padded(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        return F.pad(images, (0, self._canvas_side(width) - width, 0, self._canvas_side(height) - height))
+
+    def _canvas_side(self, side: int) -> int:
+        cells: Any = torch.sym_max((side + self.pad_to - 1) // self.pad_to, -(-LEAST_SIDE // self.pad_to))
+        return cells * self.pad_to
+
+
+def trace(graph: DeployGraph, *, size: tuple[int, int] | None = None, bf16: bool = False) -> ExportedProgram:
+    """The graph as one program of any batch, and of any height and width unless `size` fixes them.
+
+    Args:
+        graph: to trace.
+        size: height and width of the only images that it will get.
+        bf16: write bfloat16 convolutions and matrix products into the program.
+    Raises:
+        ExportError: torch cannot follow the detector.
+    """
+    count, *traced_at = _TRACED_AT
+    height, width = size or traced_at
+    sides = (None, None) if size else (Dim("height", min=2, max=16384), Dim("width", min=2, max=16384))
+    batch, place = Dim("batch", min=1, max=4096), 1 if graph.pixels else 2
+    shape = (count, height, width, 3) if graph.pixels else (count, 3, height, width)
+    images = torch.zeros(shape, dtype=torch.uint8 if graph.pixels else torch.float32)
+    sizes = torch.tensor([height, width], dtype=torch.float32).repeat(count, 1)
+    dynamic = ({0: batch, place: sides[0], place + 1: sides[1]}, {0: batch})
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
+            return torch.export.export(graph.eval(), (images, sizes), dynamic_shapes=dynamic)
+    except Exception as error:  # whatever a backbone does that torch cannot follow
+        raise ExportError(
+            f"torch.export cannot follow this detector: {type(error).__name__}: {str(error).splitlines()[0]}"
+        ) from error

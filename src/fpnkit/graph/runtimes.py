@@ -1,0 +1,127 @@
+"""What executes an exported graph: PyTorch, ONNX Runtime or OpenVINO, behind one call.
+
+Every runtime takes `images` and `sizes` as `DeployGraph` does and returns its five outputs, as arrays. Several threads
+may call one runtime at a time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ..errors import CheckpointError, ConfigError
+from .deploy import INPUTS
+
+Outputs = tuple[np.ndarray, ...]
+"""boxes_xyxy (N, D, 4), scores (N, D), labels (N, D), levels (N, D), count (N,)."""
+
+
+class Runtime(Protocol):
+    """An exported graph, ready to run."""
+
+    def __call__(self, images: np.ndarray, sizes: np.ndarray) -> Outputs:
+        """The five outputs of `DeployGraph` for its two inputs; `images` alone where the graph resizes by itself."""
+
+
+class TorchRuntime:
+    """A program of torch.export.
+
+    Args:
+        path: a .pt2 file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._run = _opened(path, lambda: torch.export.load(path)).module()
+
+    def __call__(self, images: np.ndarray, sizes: np.ndarray) -> Outputs:
+        """See `Runtime`."""
+        with torch.no_grad():
+            return tuple(each.numpy() for each in self._run(torch.from_numpy(images), torch.from_numpy(sizes)))
+
+
+class OnnxRuntime:
+    """An ONNX graph in ONNX Runtime, on the CPU.
+
+    Args:
+        path: a .onnx file.
+        threads: of one pass; by default all cores.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        onnxruntime = require("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = _opened(
+            path, lambda: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        )
+        self._inputs = [each.name for each in self._session.get_inputs()]
+
+    def __call__(self, images: np.ndarray, sizes: np.ndarray) -> Outputs:
+        """See `Runtime`."""
+        given = dict(zip(INPUTS, (images, sizes), strict=True))
+        return tuple(self._session.run(None, {name: given[name] for name in self._inputs}))
+
+
+class OpenVinoRuntime:
+    """An OpenVINO or ONNX graph in OpenVINO, on the CPU.
+
+    Args:
+        path: a .xml or .onnx file.
+        precision: `float32`, or `bf16` for all that CPUs can compute in it.
+        cache: folder for the compiled graph; the next start with the same graph, OpenVINO and CPU takes it.
+        threads: of all streams; by default all cores.
+        streams: passes at a time.
+    """
+
+    def __init__(
+        self, path: Path, *, precision: str = "float32", cache: Path | None = None, threads: int = 0, streams: int = 1
+    ) -> None:
+        openvino = require("openvino")
+        config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": threads,
+        }
+        if cache:
+            config["CACHE_DIR"] = str(cache)
+        core = openvino.Core()
+        self._compiled = _opened(path, lambda: core.compile_model(path, "CPU", config))
+        self._inputs = [each.get_any_name() for each in self._compiled.inputs]
+        self._own = threading.local()
+
+    def __call__(self, images: np.ndarray, sizes: np.ndarray) -> Outputs:
+        """See `Runtime`."""
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        request, given = self._own.request, dict(zip(INPUTS, (images, sizes), strict=True))
+        request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
+        return tuple(output.data.copy() for output in request.output_tensors)
+
+
+def require(*modules: str) -> Any:
+    """The first of these modules, when all are installed.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    try:
+        first, *_ = [importlib.import_module(module) for module in modules]
+    except ImportError as error:
+        raise ConfigError(f"{error.name or modules[0]} is not installed: pip install 'fpnkit[export]'") from None
+    return first
+
+
+def _opened(path: Path, load: Any) -> Any:
+    """What `load` returns, or one line that says which file is damaged."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        return load()
+    except Exception as error:  # each runtime has its own
+        raise CheckpointError(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from None

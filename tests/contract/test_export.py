@@ -1,0 +1,129 @@
+"""One graph in every runtime: any batch, height and width, and the very same detections."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fpnkit.backbones import wrap
+from fpnkit.data.preprocess import PreprocessConfig
+from fpnkit.detectors import FasterRCNN
+from fpnkit.graph.deploy import DeployGraph
+from fpnkit.graph.exported import Exported
+from fpnkit.graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, TorchRuntime
+from fpnkit.graph.write import write_graph
+from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
+from fpnkit.pyramids import FPN
+
+PREPROCESS = PreprocessConfig(short_side=96, long_side=128, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+SIZES = [(1, 128, 160), (3, 97, 131), (2, 160, 128), (1, 33, 40), (1, 2, 2), (5, 96, 96)]
+RUNTIMES = {
+    "onnxruntime": ("onnx", OnnxRuntime),
+    "openvino of onnx": ("onnx", OpenVinoRuntime),
+    "openvino": ("openvino", OpenVinoRuntime),
+    "torch": ("torch", TorchRuntime),
+}
+
+
+class Strided(nn.Module):
+    """Maps of strides 4, 8, 16 and 32, straight from the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 8, s + 1, stride=s, padding=s // 2) for s in (4, 8, 16, 32))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [torch.relu(conv(images)) for conv in self.convs]
+
+
+@cache
+def detector() -> FasterRCNN:
+    """A random tiny detector of three classes that detects."""
+    torch.manual_seed(0)
+    backbone = wrap(Strided())
+    pyramid = FPN(backbone.levels, 8)
+    rpn = RPNHead(pyramid.levels, RPNConfig(per_level=60, proposals=50))
+    roi = FastRCNNHead(pyramid.levels, 3, config=FastRCNNConfig(hidden=16, detections=30, canonical_size=60))
+    for layer, std in ((rpn.objectness, 0.3), (rpn.deltas, 0.1), (roi.scores, 1.0), (roi.deltas, 0.2)):
+        nn.init.normal_(layer.weight, std=std)
+    return FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi).eval()
+
+
+def description(**changes) -> Exported:
+    numbers = {"min_score": 0.05, "nms_iou": 0.5, "detections": 30}
+    graph = {"format": "onnx", "precision": "float32", "pixels": True, "resizes": False, "size": None}
+    names = {"model": "tiny", "classes": ("a", "b", "c"), "preprocess": PREPROCESS}
+    return Exported(**{**numbers, **graph, **names, **changes})
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Keyword arguments of `description` -> the folder with that graph, written once."""
+    made: dict[tuple, Path] = {}
+
+    def write(**changes) -> Path:
+        key = tuple(sorted(changes.items()))
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("exported")
+            write_graph(made[key], detector(), description(**changes))
+        return made[key]
+
+    return write
+
+
+def runtime(written, which: str, **changes) -> Runtime:
+    kind, make = RUNTIMES[which]
+    exported = description(format=kind, **changes)
+    return make(written(format=kind, **changes) / exported.graph)
+
+
+def some_pixels(count: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth random images and sizes that leave some padding, which holds junk."""
+    dice = torch.Generator().manual_seed(height + width)
+    images = nn.functional.interpolate(torch.rand(count, 3, 6, 6, generator=dice), (height, width), mode="bilinear")
+    sizes = torch.tensor([height, width]) - (torch.rand(count, 2, generator=dice) * min(height, width) / 8).floor()
+    return (255 * images).permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy(), sizes.numpy()
+
+
+def wanted(images: np.ndarray, sizes: np.ndarray, *, pixels: bool = True) -> list[np.ndarray]:
+    graph = DeployGraph(detector(), PREPROCESS, pixels=pixels).eval()
+    with torch.no_grad():
+        return [each.numpy() for each in graph(torch.from_numpy(images), torch.from_numpy(sizes))]
+
+
+def assert_same(found, reference) -> None:
+    assert len(found) == len(reference) == 5
+    for ours, theirs in zip(found, reference, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("which", RUNTIMES)
+def test_every_runtime_finds_the_same_in_any_batch_height_and_width(written, which, size) -> None:
+    given = some_pixels(*size)
+    reference = wanted(*given)
+    assert min(size) < 96 or reference[-1].min() >= 5  # there is something to find
+    assert_same(runtime(written, which)(*given), reference)
+
+
+@pytest.mark.parametrize("which", ["onnxruntime", "torch"])
+def test_normalised_input(written, which) -> None:
+    images = torch.randn(2, 3, 96, 128).numpy()
+    sizes = np.array([[96, 128], [90, 100]], dtype=np.float32)
+    assert_same(runtime(written, which, pixels=False)(images, sizes), wanted(images, sizes, pixels=False))
+
+
+@pytest.mark.parametrize("which", ["onnxruntime", "openvino"])
+def test_one_fixed_size(written, which) -> None:
+    run = runtime(written, which, size=(96, 128))
+    for count in (1, 3):
+        given = some_pixels(count, 96, 128)
+        assert_same(run(*given), wanted(*given))
+    with pytest.raises(Exception, match=r"\d"):
+        run(*some_pixels(1, 128, 96))
