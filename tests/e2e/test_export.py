@@ -202,5 +202,5 @@ def test_too_much_lost_ap_is_an_error() -> None:
     described = _description()
     parity = Parity((Case((480, 640), 1, 100, 1.0, 0.0, 0.0, 1.0, 1.0),))
     require_good(Report(described, "openvino", parity, 0.25, 0.2496))
-    with pytest.raises(ExportError, match="0.06 points of AP"):
+    with pytest.raises(ExportError, match=r"0\.06 points of AP"):
         require_good(Report(described, "openvino", parity, 0.25, 0.2494))

@@ -24,28 +24,35 @@ ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 _RUNS = {"onnx": ("openvino", "onnxruntime"), "openvino": ("openvino",), "torch": ("torch",)}
 """Format -> engines that run it, the faster first."""
 
+ENGINES_OF_WEIGHTS = (*_RUNS["onnx"], *_RUNS["torch"])
+"""Engines that run weights, of which an ONNX graph is made where they need one."""
+
 _MAKERS = ("torch", "torchvision", "timm", "onnx", "onnxscript")
 """Packages on whose versions a graph depends, besides fpnkit's own code."""
 
 
-def choose_engine(wanted: str, device: str, formats: tuple[str, ...] = ("onnx", "torch")) -> str:
-    """The engine for a model that comes, or can be made, in these formats: the fastest installed one for `auto`.
+def choose_engine(wanted: str, device: str, able: tuple[str, ...] = ENGINES_OF_WEIGHTS) -> str:
+    """The engine for a model that these can run, the faster first: the first that is installed for `auto`.
 
     Raises:
         ConfigError: an unknown engine, one that is not installed, or one that cannot run the model there.
     """
     if wanted not in ENGINES:
         raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, got {wanted!r}")
-    able = [engine for each in formats for engine in _RUNS[each]]
-    if device != "cpu":
-        able = [engine for engine in able if engine == "torch"]
-    if wanted == "auto":
-        able = [engine for engine in able if engine == "torch" or importlib.util.find_spec(engine)]
-    if (engine := able[0] if wanted == "auto" and able else wanted) not in able:
-        raise ConfigError(
-            f"{wanted} cannot run this model on {device}: {' or '.join(able) if able else 'no installed engine'} can"
-        )
-    return engine
+    able = tuple(each for each in able if device == "cpu" or each == "torch")
+    installed = [each for each in able if importlib.util.find_spec(each)]
+    if wanted == "auto" and installed:
+        return installed[0]
+    if wanted in able:
+        return wanted
+    raise ConfigError(f"{wanted} cannot run this model on {device}: {' or '.join(able) or 'nothing'} can")
+
+
+def engines_of(exported: Exported) -> tuple[str, ...]:
+    """The engines that run an exported graph, the faster first."""
+    if exported.format == "onnx" and exported.resizes and exported.preprocess.antialias:
+        return ("onnxruntime",)  # OpenVINO reads ONNX without its smoothing; the format openvino has it
+    return _RUNS[exported.format]
 
 
 def open_exported(
@@ -64,7 +71,7 @@ def open_exported(
         ConfigError: an engine or precision that is not possible.
     """
     exported = read_card(folder)
-    name = choose_engine(engine, "cpu", (exported.format,))
+    name = choose_engine(engine, "cpu", engines_of(exported))
     runtime = _opened(folder / exported.graph, exported, name, precision, streams, threads)
     return GraphEngine(runtime, exported, name), exported
 

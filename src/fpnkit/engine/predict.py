@@ -120,7 +120,7 @@ class Predictor:
         if isinstance(detector, FasterRCNN):
             if len(classes) != detector.num_classes:
                 raise ConfigError(f"the detector has {detector.num_classes} classes, {len(classes)} names were given")
-            detector = TorchEngine(detector.to(device).eval(), torch.device(device), precision)
+            detector = TorchEngine(detector, torch.device(device), precision)
         self.engine = detector
         self.classes = tuple(classes)
         self.preprocess = preprocess
@@ -129,7 +129,7 @@ class Predictor:
 
     @property
     def detector(self) -> FasterRCNN:
-        """The PyTorch network.
+        """The PyTorch network as it runs here: a copy, its batch norms folded into convolutions.
 
         Raises:
             ConfigError: an exported graph runs in its place.
