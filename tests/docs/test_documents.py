@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fpnkit.cli.main import make_parser
+from fpnkit.cli.main import main, make_parser
 from fpnkit.data.samples import FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +24,8 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
     for name in ("street.jpg", "photo.jpg"):
         shutil.copy(FOLDER / "astronaut.jpg", tmp_path / name)
     monkeypatch.chdir(tmp_path)
+    if "person-whole" in blocks(path, "python"):
+        assert main(["export", "default", "--resize", "--out", "person-whole"]) == 0
     exec(compile(blocks(path, "python"), str(path), "exec"), {})
 
 

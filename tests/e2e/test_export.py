@@ -36,7 +36,7 @@ def test_writes_graph_description_and_report(exported) -> None:
     assert {path.name for path in exported.iterdir()} == {"model.onnx", "fpnkit.json", "report.md", "report.json"}
     report = json.loads((exported / "report.json").read_text())
     cases = report["parity"]["cases"]
-    assert len({tuple(case["shape"]) for case in cases}) == 5
+    assert len({tuple(case["shape"]) for case in cases}) == 6
     assert {case["batch"] for case in cases} == {1, 3}
     assert all(case["matched"] >= 0.995 and case["detections"] > 0 for case in cases)
     assert "333 x 517" in (exported / "report.md").read_text()
@@ -164,7 +164,7 @@ class Fixed:
 
 
 def matched(one: Fixed, other: Fixed) -> float:
-    return compare(one, other, [read_image(sample_images()[0])], config=None).matched  # type: ignore[arg-type]
+    return compare(one, other, [read_image(sample_images()[0])], _description()).matched
 
 
 def test_parity_counts_twins_on_both_sides() -> None:
@@ -182,7 +182,7 @@ def test_parity_counts_twins_on_both_sides() -> None:
 def test_a_graph_that_finds_something_else_leaves_nothing_behind(cli, tmp_path, monkeypatch) -> None:
     from fpnkit.export import export as room
 
-    case = Case((480, 640), 1, 100, 0.99, 0.0, 0.0, 1.0, 1.0)
+    case = Case((480, 640), False, 1, 100, 0.99, 0.0, 0.0, 1.0, 1.0)
     monkeypatch.setattr(room, "write_graph", lambda folder, *_: None)
     monkeypatch.setattr(room, "open_exported", lambda folder: (Fixed(), _description()))
     monkeypatch.setattr(room, "compare", lambda *_, **__: Parity((case,)))
@@ -200,7 +200,7 @@ def test_too_much_lost_ap_is_an_error() -> None:
     from fpnkit.export.export import Report, require_good
 
     described = _description()
-    parity = Parity((Case((480, 640), 1, 100, 1.0, 0.0, 0.0, 1.0, 1.0),))
+    parity = Parity((Case((480, 640), False, 1, 100, 1.0, 0.0, 0.0, 1.0, 1.0),))
     require_good(Report(described, "openvino", parity, 0.25, 0.2496))
     with pytest.raises(ExportError, match=r"0\.06 points of AP"):
         require_good(Report(described, "openvino", parity, 0.25, 0.2494))

@@ -11,13 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.images import to_tensor
-from ..data.preprocess import PreprocessConfig, Size
+from ..data.preprocess import Preprocess, PreprocessConfig, Size
 from ..engine.engines import Engine
+from ..graph.exported import Exported
 from ..ops.boxes import iou
 from ..structures import Detections
 
-SHAPES: tuple[Size, ...] = ((480, 640), (640, 480), (512, 512), (333, 517), (201, 600))
-"""Height and width of the images; the last but one is odd in both."""
+OTHER: Size = (333, 517)
+"""Height and width of an image that has to be resized; odd in both."""
 
 BATCHES = (1, 3)
 
@@ -30,6 +31,7 @@ class Case:
 
     Attributes:
         shape: height and width of the images.
+        resampled: the graph resizes them by itself, and so to pixels that differ a little from PyTorch's.
         batch: how many.
         detections: found by the PyTorch model, of any score that it gives.
         matched: share of both's detections that have a twin: the same label, IoU above 0.99.
@@ -39,6 +41,7 @@ class Case:
     """
 
     shape: Size
+    resampled: bool
     batch: int
     detections: int
     matched: float
@@ -60,10 +63,9 @@ class Parity:
 
     @property
     def matched(self) -> float:
-        """Share of all detections that have a twin."""
-        return sum(case.matched * case.detections for case in self.cases) / max(
-            1, sum(case.detections for case in self.cases)
-        )
+        """Share of all detections that have a twin, where both saw the same pixels."""
+        cases = [case for case in self.cases if not case.resampled]
+        return sum(case.matched * case.detections for case in cases) / max(1, sum(case.detections for case in cases))
 
     @property
     def box_difference(self) -> float:
@@ -80,7 +82,7 @@ def compare(
     graph: Engine,
     model: Engine,
     photos: Sequence[Image.Image],
-    config: PreprocessConfig,
+    exported: Exported,
     *,
     on_case: Callable[[], None] = lambda: None,
 ) -> Parity:
@@ -90,20 +92,28 @@ def compare(
         graph: the exported one.
         model: the PyTorch one.
         photos: one or more, stretched to the shapes.
-        config: how images are prepared.
+        exported: what the graph is.
         on_case: told of each finished case.
     """
     cases = []
-    for number, shape in enumerate(SHAPES):
+    for number, shape in enumerate(shapes_of(exported.preprocess)):
         for batch in BATCHES:
             chosen = [photos[(number + place) % len(photos)] for place in range(batch)]
             images = [to_tensor(photo.resize(shape[::-1])) for photo in chosen]
-            cases.append(_case(graph, model, images, config))
+            resampled = exported.resizes and Preprocess(exported.preprocess).resized(*shape) != shape
+            cases.append(_case(graph, model, images, exported.preprocess, resampled=resampled))
             on_case()
     return Parity(tuple(cases))
 
 
-def _case(graph: Engine, model: Engine, images: Sequence[Tensor], config: PreprocessConfig) -> Case:
+def shapes_of(config: PreprocessConfig) -> tuple[Size, ...]:
+    """Five that need no resizing, the last two of them with an odd side, and `OTHER`."""
+    short, long = config.short_side, config.long_side
+    two_thirds, two_fifths = (2 * short // 3 | 1, 2 * short // 5 | 1)
+    return (short, long), (long, short), (short, short), (two_thirds, long), (long, two_fifths), OTHER
+
+
+def _case(graph: Engine, model: Engine, images: Sequence[Tensor], config: PreprocessConfig, *, resampled: bool) -> Case:
     wanted, torch_ms = _timed(model, images, config)
     found, graph_ms = _timed(graph, images, config)
     twins, boxes, scores = 0, [0.0], [0.0]
@@ -115,6 +125,7 @@ def _case(graph: Engine, model: Engine, images: Sequence[Tensor], config: Prepro
     total = sum(map(len, wanted)) + sum(map(len, found))
     return Case(
         shape=(images[0].shape[1], images[0].shape[2]),
+        resampled=resampled,
         batch=len(images),
         detections=sum(map(len, wanted)),
         matched=2 * twins / total if total else 1.0,
