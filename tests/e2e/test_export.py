@@ -177,12 +177,13 @@ def test_parity_counts_twins_on_both_sides() -> None:
     assert matched(Fixed(box), Fixed(box, near)) == pytest.approx(2 / 3)
     assert matched(Fixed(), Fixed()) == 1
     assert matched(Fixed(box), Fixed()) == 0
+    assert matched(Fixed(), Fixed(box)) == 0
 
 
 def test_a_graph_that_finds_something_else_leaves_nothing_behind(cli, tmp_path, monkeypatch) -> None:
     from fpnkit.export import export as room
 
-    case = Case((480, 640), False, 1, 100, 0.99, 0.0, 0.0, 1.0, 1.0)
+    case = Case((480, 640), False, 1, 100, 100, 0.99, 0.0, 0.0, 1.0, 1.0)
     monkeypatch.setattr(room, "write_graph", lambda folder, *_: None)
     monkeypatch.setattr(room, "open_exported", lambda folder: (Fixed(), _description()))
     monkeypatch.setattr(room, "compare", lambda *_, **__: Parity((case,)))
@@ -200,7 +201,7 @@ def test_too_much_lost_ap_is_an_error() -> None:
     from fpnkit.export.export import Report, require_good
 
     described = _description()
-    parity = Parity((Case((480, 640), False, 1, 100, 1.0, 0.0, 0.0, 1.0, 1.0),))
+    parity = Parity((Case((480, 640), False, 1, 100, 100, 1.0, 0.0, 0.0, 1.0, 1.0),))
     require_good(Report(described, "openvino", parity, 0.25, 0.2496))
     with pytest.raises(ExportError, match=r"0\.06 points of AP"):
         require_good(Report(described, "openvino", parity, 0.25, 0.2494))

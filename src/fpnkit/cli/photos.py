@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +50,12 @@ def require_score(score: float) -> None:
 
 
 def each_photo(
-    places: list[tuple[Path, Path]], unusable: list[DataError], look: Callable[[Path, Path], Seen], *, doing: str
+    places: list[tuple[Path, Path]],
+    unusable: list[DataError],
+    look: Callable[[Path, Path], Seen],
+    *,
+    doing: str,
+    workers: int = 1,
 ) -> list[Seen]:
     """Look at every photograph; those that cannot be read are named and skipped.
 
@@ -57,6 +64,7 @@ def each_photo(
         unusable: paths without any photograph; what cannot be read is added.
         look: from a photograph and the file for its picture to what was seen.
         doing: words beside the progress bar.
+        workers: photographs that are looked at at a time, so that reading, computing and writing overlap.
     Raises:
         DataError: none could be read.
     """
@@ -67,10 +75,10 @@ def each_photo(
         for error in unusable:
             _warn(error)
     seen: list[Seen] = []
-    with progress_bar() as progress:
-        for path, picture in progress.track(places, description=doing):
+    with progress_bar() as progress, ThreadPoolExecutor(workers) as pool:
+        for each in progress.track(_in_order(pool, look, places, 2 * workers), total=len(places), description=doing):
             try:
-                seen.append(look(path, picture))
+                seen.append(each.result())
             except DataError as error:
                 unusable.append(error)
                 if several:
@@ -79,6 +87,23 @@ def each_photo(
         others = f" (none of {len(unusable)} images could be read)" if several else ""
         raise DataError(f"{unusable[0]}{others}")
     return seen
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, look: Callable[[Path, Path], Seen], places: list[tuple[Path, Path]], most: int
+) -> Iterator[Future[Seen]]:
+    """What comes of each photograph, in order; at most so many are under way, which keeps memory flat."""
+    waiting: deque[Future[Seen]] = deque()
+    try:
+        for place in places:
+            waiting.append(pool.submit(look, *place))
+            if len(waiting) == most:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for each in waiting:
+            each.cancel()
 
 
 def find_places(paths: list[Path], out: Path, ending: str) -> tuple[list[tuple[Path, Path]], list[DataError]]:

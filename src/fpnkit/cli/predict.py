@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigError
 from .output import require_folder
 from .photos import add_engine, add_options, each_photo, find_places, require_score
 
 if TYPE_CHECKING:
-    from ..engine.predict import Result
+    from ..engine.predict import Predictor, Result
 
 EPILOG = """\
 examples:
@@ -35,6 +36,9 @@ FORMATS = ("json", "coco")
 
 ENDING = ".annotated.jpg"
 
+MANY = 64
+"""Photographs that are worth a measurement before."""
+
 
 def add_parser(verbs: Any) -> argparse.ArgumentParser:
     """Declare the verb and its options."""
@@ -55,34 +59,52 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         help="image sizes as factors of the model's own; detections of all are merged (default: 1)",
     )
     add_engine(parser)
+    parser.add_argument(
+        "--streams",
+        type=int,
+        metavar="N",
+        help=f"images that a graph computes at a time (default: 1; measured when there are {MANY} or more)",
+    )
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict; 0 when every image was read, 4 when some were not, 3 when none was."""
     require_score(arguments.min_score)
+    if arguments.streams is not None and arguments.streams < 1:
+        raise ConfigError(f"--streams must be 1 or more, got {arguments.streams}")
     require_folder(arguments.out)
+    from ..data.samples import sample_images
     from ..engine.predict import load
+    from ..engine.throughput import best_streams
     from .terminal import console, detections_table, tell
 
     places, unusable = find_places(arguments.paths, arguments.out, ENDING)
-    predictor = load(
-        arguments.model,
-        device=arguments.device,
-        precision=arguments.precision,
-        scales=arguments.scales,
-        engine=arguments.engine,
-        tell=tell,
-    )
+
+    def open_with(streams: int) -> Predictor:
+        return load(
+            arguments.model,
+            device=arguments.device,
+            precision=arguments.precision,
+            scales=arguments.scales,
+            engine=arguments.engine,
+            streams=streams,
+            tell=tell,
+        )
+
+    predictor, streams = open_with(arguments.streams or 1), arguments.streams or 1
+    if predictor.engine.name != "torch" and not arguments.streams and len(places) >= MANY:
+        streams = best_streams(open_with, sample_images()[0])
+        predictor = open_with(streams)
     if arguments.engine or predictor.engine.name != "torch":
-        tell(f"engine: {predictor.engine.name}")
+        tell(f"engine: {predictor.engine.name}, streams: {streams}")
 
     def look(path: Path, picture: Path) -> dict[str, Any]:
         result = predictor(path, min_score=arguments.min_score)
         result.save(picture)
         return _entry(path, result)
 
-    found = each_photo(places, unusable, look, doing="predicting")
+    found = each_photo(places, unusable, look, doing="predicting", workers=streams + 1)
     _write(arguments, predictor.classes, found)
     console.print(detections_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
     count = sum(len(entry["detections"]) for entry in found)

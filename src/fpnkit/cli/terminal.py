@@ -189,6 +189,23 @@ def metrics_table(metrics: dict[str, float], images: int) -> Table:
     return table
 
 
+def bench_table(bench: Any) -> Table:
+    """Milliseconds by part."""
+    sides, network = (" x ".join(map(str, size)) for size in (bench.size, bench.network_size))
+    table = Table(
+        title=f"{bench.engine}, one image of {sides}, for the network {network}; milliseconds",
+        box=None,
+        header_style="bold",
+        title_justify="left",
+    )
+    table.add_column("part")
+    for name in ("least", "median", "most"):
+        table.add_column(name, justify="right")
+    for name, cost in bench.parts.items():
+        table.add_row(name, *(f"{value:.1f}" for value in (cost.minimum, cost.median, cost.maximum)))
+    return table
+
+
 def _percent(value: float) -> str:
     """COCO's -1 says that there is nothing to find."""
     return "-" if value < 0 else f"{100 * value:.1f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -21,7 +22,7 @@ from .fold import folded
 
 
 class Engine(Protocol):
-    """Finds objects.
+    """Finds objects; several threads may ask at a time.
 
     Attributes:
         name: `torch`, `onnxruntime` or `openvino`.
@@ -53,13 +54,14 @@ class TorchEngine:
     def __init__(self, detector: FasterRCNN, device: torch.device, precision: str) -> None:
         self.detector = folded(detector).to(device).to(memory_format=torch.channels_last)
         self.device, self.precision = device, precision
+        self._turn = threading.Lock()  # one pass takes all cores
         self.nms_iou, self.most = detector.roi.config.nms_iou, detector.roi.config.detections
 
     def detect(self, images: Sequence[Tensor], config: PreprocessConfig) -> list[Detections]:
         """See `Engine`."""
         batch = Preprocess(config)(images)
         images_last = batch.images.contiguous(memory_format=torch.channels_last)
-        with mixed_precision(self.device, self.precision):
+        with self._turn, mixed_precision(self.device, self.precision):
             found = self.detector.detect(replace(batch, images=images_last).to(self.device))
         return [restore(each.to("cpu"), batch, index) for index, each in enumerate(found)]
 
@@ -71,10 +73,12 @@ class GraphEngine:
         runtime: with the graph.
         exported: what the graph is.
         name: of the runtime.
+        streams: passes that the runtime bears at a time; more have to wait.
     """
 
-    def __init__(self, runtime: Runtime, exported: Exported, name: str) -> None:
+    def __init__(self, runtime: Runtime, exported: Exported, name: str, *, streams: int = 1) -> None:
         self.name, self._runtime, self._exported = name, runtime, exported
+        self._turns = threading.BoundedSemaphore(streams)
         self.nms_iou, self.most = exported.nms_iou, exported.detections
 
     def detect(self, images: Sequence[Tensor], config: PreprocessConfig) -> list[Detections]:
@@ -90,7 +94,8 @@ class GraphEngine:
         return [found for image in images for found in self._detect(pixel_batch([image], [_size(image)]))]
 
     def _detect(self, batch: ImageBatch) -> list[Detections]:
-        outputs = self._runtime(batch.images.numpy(), batch.sizes.numpy())
+        with self._turns:
+            outputs = self._runtime(batch.images.numpy(), batch.sizes.numpy())
         *fields, counts = (torch.from_numpy(np.asarray(each)) for each in outputs)
         found = []
         for index, count in enumerate(counts.tolist()):

@@ -73,7 +73,7 @@ def open_exported(
     exported = read_card(folder)
     name = choose_engine(engine, "cpu", engines_of(exported))
     runtime = _opened(folder / exported.graph, exported, name, precision, streams, threads)
-    return GraphEngine(runtime, exported, name), exported
+    return GraphEngine(runtime, exported, name, streams=streams), exported
 
 
 def _opened(path: Path, exported: Exported, engine: str, precision: str | None, streams: int, threads: int) -> Runtime:
@@ -84,7 +84,9 @@ def _opened(path: Path, exported: Exported, engine: str, precision: str | None, 
         )
     if precision not in (None, "float32" if engine == "onnxruntime" else own):
         raise ConfigError(f"{engine} runs this graph in {exported.precision}, not in {precision}: use openvino")
-    return OnnxRuntime(path, threads=threads // streams) if engine == "onnxruntime" else TorchRuntime(path)
+    if engine == "onnxruntime":
+        return OnnxRuntime(path, threads=max(1, (threads or os.cpu_count() or 1) // streams))
+    return TorchRuntime(path)
 
 
 def describe(card: ModelCard, detector, **choices) -> Exported:

@@ -33,7 +33,7 @@ class Case:
         shape: height and width of the images.
         resampled: the graph resizes them by itself, and so to pixels that differ a little from PyTorch's.
         batch: how many.
-        detections: found by the PyTorch model, of any score that it gives.
+        detections, found: of the PyTorch model and of the graph, of any score that they give.
         matched: share of both's detections that have a twin: the same label, IoU above 0.99.
         box_difference: largest of any corner of twins, pixels.
         score_difference: largest of twins.
@@ -44,6 +44,7 @@ class Case:
     resampled: bool
     batch: int
     detections: int
+    found: int
     matched: float
     box_difference: float
     score_difference: float
@@ -65,7 +66,8 @@ class Parity:
     def matched(self) -> float:
         """Share of all detections that have a twin, where both saw the same pixels."""
         cases = [case for case in self.cases if not case.resampled]
-        return sum(case.matched * case.detections for case in cases) / max(1, sum(case.detections for case in cases))
+        total = sum(case.detections + case.found for case in cases)
+        return sum(case.matched * (case.detections + case.found) for case in cases) / total if total else 1.0
 
     @property
     def box_difference(self) -> float:
@@ -128,6 +130,7 @@ def _case(graph: Engine, model: Engine, images: Sequence[Tensor], config: Prepro
         resampled=resampled,
         batch=len(images),
         detections=sum(map(len, wanted)),
+        found=sum(map(len, found)),
         matched=2 * twins / total if total else 1.0,
         box_difference=max(boxes),
         score_difference=max(scores),

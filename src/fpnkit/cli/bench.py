@@ -1,0 +1,85 @@
+"""fpnkit bench: what a model costs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .photos import add_engine
+
+EPILOG = """\
+examples:
+  fpnkit bench default
+  fpnkit bench default --engine openvino --precision bf16 --streams 2
+  fpnkit bench person-onnx --image photo.jpg --json figures.json
+
+prints milliseconds of one image, least, median and most over the rounds: whole, resizing, and in PyTorch each part of
+the network; images a second with --streams images at a time; the peak of memory.
+"""
+
+
+def add_parser(verbs: Any) -> argparse.ArgumentParser:
+    """Declare the verb and its options."""
+    parser = verbs.add_parser(
+        "bench",
+        help="speed and memory of a model here",
+        description="Measure what a model costs on this machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="'default', a run's or export's folder, or a .safetensors file")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="default: a photograph inside the package")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument("--streams", type=int, default=1, metavar="N", help="images at a time (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16"), help="default: float32, or what the model was exported for"
+    )
+    add_engine(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure; 0 when done."""
+    if min(arguments.rounds, arguments.streams) < 1:
+        raise ConfigError("--rounds and --streams must be 1 or more")
+    import dataclasses
+
+    from ..data.images import read_image, to_tensor
+    from ..data.samples import sample_images
+    from ..engine.bench import bench
+    from ..engine.checkpoint import write_json
+    from ..engine.predict import load
+    from .terminal import bench_table, console, progress_bar, tell
+
+    image = to_tensor(read_image(arguments.image or sample_images()[0]))
+    predictor = load(
+        arguments.model,
+        device=arguments.device,
+        precision=arguments.precision,
+        engine=arguments.engine,
+        streams=arguments.streams,
+        tell=tell,
+    )
+    with progress_bar() as progress:
+        task = progress.add_task("measuring", total=arguments.rounds + 3, note="")
+        measured = bench(
+            predictor.engine,
+            predictor.preprocess.config,
+            image,
+            rounds=arguments.rounds,
+            streams=arguments.streams,
+            on_round=lambda: progress.advance(task),
+        )
+    console.print(bench_table(measured))
+    console.print(
+        f"{measured.images_a_second:.1f} images a second with {measured.streams} at a time; "
+        f"peak memory {measured.memory:.0f} MiB",
+    )
+    console.print(", ".join(f"{name} {value}" for name, value in measured.machine.items()), style="dim")
+    if arguments.json:
+        write_json(arguments.json, dataclasses.asdict(measured))
+    return 0

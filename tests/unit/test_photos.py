@@ -1,0 +1,67 @@
+"""Photographs are looked at several at a time, and come out in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fpnkit.cli.photos import each_photo
+from fpnkit.errors import DataError
+
+PLACES = [(Path(f"{number}.jpg"), Path(f"{number}.out")) for number in range(40)]
+
+
+def test_results_come_in_the_order_of_the_photographs() -> None:
+    def look(path: Path, _: Path) -> int:
+        time.sleep(0.001 * (7 - int(path.stem) % 7))
+        return int(path.stem)
+
+    assert each_photo(PLACES, [], look, doing="", workers=4) == list(range(40))
+
+
+def test_no_more_than_asked_for_are_looked_at_at_a_time_and_few_wait() -> None:
+    lock, state = threading.Lock(), {"now": 0, "most": 0, "begun": 0}
+    begun_before: list[int] = []
+
+    def look(path: Path, _: Path) -> None:
+        with lock:
+            state["now"] += 1
+            state["begun"] += 1
+            state["most"] = max(state["most"], state["now"])
+            begun_before.append(state["begun"] - int(path.stem))
+        time.sleep(0.002)
+        with lock:
+            state["now"] -= 1
+
+    each_photo(PLACES, [], look, doing="", workers=3)
+    assert state["most"] == 3
+    assert max(begun_before) <= 6
+
+
+def test_what_cannot_be_read_is_kept_apart() -> None:
+    def look(path: Path, _: Path) -> int:
+        if int(path.stem) % 10 == 3:
+            raise DataError(f"{path}: damaged")
+        return int(path.stem)
+
+    unusable: list[DataError] = []
+    seen = each_photo(PLACES, unusable, look, doing="", workers=4)
+    assert seen == [number for number in range(40) if number % 10 != 3]
+    assert [str(each) for each in unusable] == [f"{number}.jpg: damaged" for number in (3, 13, 23, 33)]
+
+
+def test_another_error_ends_it_at_once() -> None:
+    looked: list[int] = []
+
+    def look(path: Path, _: Path) -> None:
+        looked.append(int(path.stem))
+        if int(path.stem) == 2:
+            raise OSError(28, "No space left on device")
+        time.sleep(0.002)
+
+    with pytest.raises(OSError, match="No space left"):
+        each_photo(PLACES, [], look, doing="", workers=2)
+    assert len(looked) < 10
