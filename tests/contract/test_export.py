@@ -127,3 +127,39 @@ def test_one_fixed_size(written, which) -> None:
         assert_same(run(*given), wanted(*given))
     with pytest.raises(Exception, match=r"\d"):
         run(*some_pixels(1, 128, 96))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_int8_quantises_convolutions_and_leaves_the_tail_alone(tmp_path, kind) -> None:
+    import onnx
+
+    samples = [some_pixels(1, 96, 128 + 32 * number) for number in range(4)]
+    exported = description(format=kind, precision="int8")
+    write_graph(tmp_path, detector(), exported, samples)
+    make = OpenVinoRuntime if kind == "openvino" else OnnxRuntime
+    run = make(tmp_path / exported.graph)
+    for size in SIZES[:3]:
+        given = some_pixels(*size)
+        (_, scores, *_, counts), (_, wanted_scores, *_, wanted_counts) = run(*given), wanted(*given)
+        assert (np.abs(counts - wanted_counts) <= 5).all()
+        assert np.abs(scores[:, 0] - wanted_scores[:, 0]).max() < 0.2
+    if kind == "onnx":
+        graph = onnx.load(tmp_path / exported.graph).graph
+        reads = {output: set(node.input) for node in graph.node for output in node.output}
+        kinds = {output: node.op_type for node in graph.node for output in node.output}
+        convolutions = [node for node in graph.node if node.op_type == "Conv"]
+        fed = [kinds.get(node.input[0]) for node in convolutions]
+        assert fed.count("DequantizeLinear") > len(fed) / 2, fed
+        assert "TopK" not in {kinds.get(name) for name in before_quantisation(reads, kinds)}
+
+
+def before_quantisation(reads: dict[str, set[str]], kinds: dict[str, str]) -> set[str]:
+    """What QuantizeLinear nodes are computed from."""
+    found: set[str] = set()
+    left = [name for output, names in reads.items() if kinds[output] == "QuantizeLinear" for name in names]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += reads.get(name, ())
+    return found
