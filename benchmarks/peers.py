@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import platform
 import statistics
 import tempfile
 import time
@@ -33,6 +32,7 @@ from fpnkit.data.images import read_image, to_tensor
 from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.data.samples import sample_images
 from fpnkit.detectors import FasterRCNN
+from fpnkit.engine.bench import machine
 from fpnkit.engine.checkpoint import ModelCard, load_weights, write_json
 from fpnkit.engine.graphs import describe
 from fpnkit.engine.predict import find_model
@@ -71,7 +71,7 @@ def main() -> None:
     found = {name: figures[peer]["median"] / figures[ours]["median"] for name, (peer, ours) in RATIOS.items()}
     print(as_markdown(figures, found, rounds))
     if arguments.json:
-        write_json(arguments.json, {**found, "milliseconds": figures, "rounds": rounds, "machine": machine()})
+        write_json(arguments.json, {**found, "milliseconds": figures, "rounds": rounds, "machine": surroundings()})
 
 
 def large_variants(folder: Path, *, quick: bool) -> dict[str, Run]:
@@ -231,7 +231,7 @@ def onnx_run(path: Path, image: np.ndarray) -> Run:
 
 def as_markdown(figures: dict[str, dict[str, float]], found: dict[str, float], rounds: int) -> str:
     """A table of milliseconds and the ratios."""
-    lines = [f"{', '.join(f'{key} {value}' for key, value in machine().items())}; {rounds} rounds", ""]
+    lines = [f"{', '.join(f'{key} {value}' for key, value in surroundings().items())}; {rounds} rounds", ""]
     lines += ["| variant | ms min | median | max |", "|---|---|---|---|"]
     lines += [
         f"| {name} | {each['min']:.1f} | {each['median']:.1f} | {each['max']:.1f} |" for name, each in figures.items()
@@ -240,18 +240,10 @@ def as_markdown(figures: dict[str, dict[str, float]], found: dict[str, float], r
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
+def surroundings() -> dict[str, str]:
     """What the figures depend on."""
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    versions = {name: require(name).__version__.split("-")[0] for name in ("torchvision", "onnxruntime", "openvino")}
-    return {
-        "CPU": names[0] if names else platform.processor(),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        **versions,
-    }
+    names = ("torchvision", "onnxruntime", "openvino")
+    return machine() | {name: require(name).__version__.split("-")[0] for name in names}
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .photos import add_engine
+from .photos import add_device, add_engine
 
 EPILOG = """\
 examples:
@@ -33,10 +33,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     parser.add_argument("--image", type=Path, metavar="FILE", help="default: a photograph inside the package")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--streams", type=int, default=1, metavar="N", help="images at a time (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument(
-        "--precision", choices=("float32", "bf16"), help="default: float32, or what the model was exported for"
-    )
+    add_device(parser)
     add_engine(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     return parser

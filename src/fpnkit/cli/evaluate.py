@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import CheckpointError, ConfigError
 from .output import require_folder
-from .photos import add_engine
+from .photos import add_device, add_engine
 
 EPILOG = """\
 examples:
@@ -42,10 +42,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=int, default=1, help="images a pass (default: 1)")
     parser.add_argument("--workers", type=int, default=0, help="loading processes (default: 0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument(
-        "--precision", choices=("float32", "bf16"), help="default: float32, or what the model was exported for"
-    )
+    add_device(parser)
     add_engine(parser)
     return parser
 

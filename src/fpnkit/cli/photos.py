@@ -25,6 +25,11 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
     )
     parser.add_argument("--min-score", type=float, default=0.5, help="leave out weaker boxes (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="default: %(default)s")
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device and --precision of a model in use."""
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
         "--precision", choices=("float32", "bf16"), help="default: float32, or what the model was exported for"

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..backbones.adapters import round_up
 from ..errors import ConfigError
 from ..structures import Detections, ImageBatch, Proposals
 
@@ -91,7 +92,7 @@ class Preprocess:
         self, resized: Sequence[Tensor], original_sizes: Sequence[Size], *, canvas: Size | None = None
     ) -> ImageBatch:
         """Normalise and pad (3, h, w) uint8 images to one batch, `canvas` large where it is given."""
-        height, width = canvas or (_rounded_up(side, self.config.pad_to) for side in _largest(resized))
+        height, width = canvas or (round_up(side, self.config.pad_to) for side in _largest(resized))
         images = torch.zeros(len(resized), 3, height, width)
         mean = torch.tensor(self.config.mean).reshape(3, 1, 1) * 255
         std = torch.tensor(self.config.std).reshape(3, 1, 1) * 255
@@ -119,10 +120,6 @@ def pixel_batch(resized: Sequence[Tensor], original_sizes: Sequence[Size], *, ca
 
 def _largest(images: Sequence[Tensor]) -> Size:
     return max(image.shape[1] for image in images), max(image.shape[2] for image in images)
-
-
-def _rounded_up(side: int, step: int) -> int:
-    return -(-side // step) * step
 
 
 def restore(found: Boxes, batch: ImageBatch, index: int) -> Boxes:

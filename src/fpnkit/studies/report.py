@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backbones.adapters import round_up
 from ..engine.checkpoint import write_bytes
 from ..engine.plots import new_figure, write_figure
 from .tables import Row, Table
@@ -77,7 +78,7 @@ def _costs(table: Table, results: dict[str, Any]) -> str:
         lines.append(
             f"| {' | '.join([row.key, row.label, *cost_cells(results['costs'][row.key]), f'{seconds:.0f}'])} |"
         )
-    side = -(-results["settings"]["side"] // 32) * 32
+    side = round_up(results["settings"]["side"], 32)
     note = (
         f"GMAC and milliseconds: backbone, pyramid and RPN head where there is one, on one {side} x {side} image, "
         "float32, CPU, median of interleaved rounds; training: mean of the seeds."

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from ..backbones import Backbone
+from ..backbones.adapters import round_up
 from ..data.coco import CocoDataset
 from ..detectors import RPN
 from ..engine.checkpoint import load_state, write_json
@@ -132,7 +133,7 @@ def _results(study: Study) -> dict[str, Any]:
     costs_path = study.out / "rows" / "costs.json"
     costs = json.loads(costs_path.read_text()) if costs_path.exists() else {}
     if not rows.keys() <= costs.keys():  # all together, since only times of one run can be compared
-        side = -(-study.config.side // 32) * 32
+        side = round_up(study.config.side, 32)
         costs = measure_costs({row.key: _task(study, row) for row in study.table.rows}, side)
         write_json(costs_path, costs)
     return {
