@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,15 @@ class PreprocessConfig:
             raise ConfigError(f"mean and std need three finite values, std above 0, got {self.mean} and {self.std}")
         if self.pad_to < 1:
             raise ConfigError(f"pad_to must be 1 or more, got {self.pad_to}")
+
+    @classmethod
+    def from_plain(cls, content: dict[str, Any]) -> PreprocessConfig:
+        """Of what JSON holds, where tuples are lists.
+
+        Raises:
+            KeyError, TypeError: something is missing, unknown or of another type.
+        """
+        return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
 
 
 class Preprocess:

@@ -107,8 +107,6 @@ def read_card(path: str | Path) -> ModelCard:
         raise CheckpointError(f"{path}: a safetensors file, but not one of fpnkit: it names no model")
     try:
         content = json.loads(text)
-        preprocess = content["preprocess"]
-        preprocess.update(mean=tuple(preprocess["mean"]), std=tuple(preprocess["std"]))
         if content["format"] != FORMAT:
             raise CheckpointError(f"{path}: written in format {content['format']}, this fpnkit reads {FORMAT}")
         if not isinstance(content["classes"], list):
@@ -116,7 +114,7 @@ def read_card(path: str | Path) -> ModelCard:
         return ModelCard(
             model=str(content["model"]),
             classes=tuple(map(str, content["classes"])),
-            preprocess=PreprocessConfig(**preprocess),
+            preprocess=PreprocessConfig.from_plain(content["preprocess"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None

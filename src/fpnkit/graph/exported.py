@@ -104,13 +104,11 @@ def sha256(path: Path) -> str:
 
 
 def _parsed(content: dict[str, Any]) -> Exported:
-    preprocess = content["preprocess"]
-    preprocess.update(mean=tuple(preprocess["mean"]), std=tuple(preprocess["std"]))
     size = content["size"]
     exported = Exported(
         **{
             **content,
-            "preprocess": PreprocessConfig(**preprocess),
+            "preprocess": PreprocessConfig.from_plain(content["preprocess"]),
             "classes": tuple(content["classes"]),
             "size": size and (int(size[0]), int(size[1])),
         }
