@@ -129,6 +129,36 @@ def test_one_fixed_size(written, which) -> None:
         run(*some_pixels(1, 128, 96))
 
 
+def test_boxes_keep_float32_where_a_runtime_computes_in_bfloat16(written) -> None:
+    """OpenVINO leaves in float32 what results are made of since the last large layer, and rounds all else."""
+    import openvino
+
+    graph = openvino.Core().read_model(written(format="onnx") / "model.onnx")
+    exact: set[str] = set()
+    left = list(graph.get_results())
+    while left:
+        for source in (port.get_source_output().get_node() for port in left.pop().inputs()):
+            large = source.get_type_name() in ("Convolution", "MatMul", "Interpolate")
+            if not large and source.get_friendly_name() not in exact:
+                exact.add(source.get_friendly_name())
+                left.append(source)
+    pooling = [node for node in graph.get_ops() if node.get_type_name() == "ROIAlign"]
+    assert len(pooling) == 4
+    rois = {node.input(1).get_source_output().get_node().get_friendly_name() for node in pooling}
+    assert rois <= exact
+
+
+def test_pooled_maps_are_not_brought_together_and_files_name_no_place(written) -> None:
+    import onnx
+
+    model = onnx.load(written(format="onnx") / "model.onnx")
+    readers = {name: node for node in model.graph.node for name in node.input}
+    pooled = [node.output[0] for node in model.graph.node if node.op_type == "RoiAlign"]
+    assert [readers[name].op_type for name in pooled] == ["Flatten"] * 4
+    assert not any(node.metadata_props for node in model.graph.node)
+    assert str(Path.cwd()).encode() not in model.SerializeToString()
+
+
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_int8_quantises_convolutions_and_leaves_the_tail_alone(tmp_path, kind) -> None:
     import onnx

@@ -9,7 +9,7 @@ import torch
 
 from fpnkit.errors import ConfigError
 from fpnkit.heads import RPNConfig, RPNHead
-from fpnkit.ops.anchors import cell_anchors, grid_anchors
+from fpnkit.ops.anchors import AnchorGrid, cell_anchors
 from fpnkit.ops.boxes import area
 from fpnkit.structures import LevelSpec
 
@@ -47,21 +47,27 @@ def test_grid_goes_row_by_row_with_ratios_innermost():
         [5, 4, 7, 8],
         [4, 5, 8, 7],
     ]
-    assert grid_anchors(cell, 2, 2, (4.0, 4.0), offset=0.5).tolist() == wanted
+    assert AnchorGrid(cell, 2, 2, (4.0, 4.0), 0.5).all().tolist() == wanted
 
 
 def test_grid_with_offset_zero_starts_at_the_origin_and_overhangs():
-    grid = grid_anchors(cell_anchors(8, (1.0,)), 1, 2, (4.0, 16.0), offset=0)
+    grid = AnchorGrid(cell_anchors(8, (1.0,)), 1, 2, (4.0, 16.0), 0).all()
     assert grid.tolist() == [[-4, -4, 4, 4], [12, -4, 20, 4]]
 
 
 def test_grid_steps_by_its_own_stride_in_each_direction():
-    grid = grid_anchors(torch.zeros(1, 4), 2, 2, (10.0, 3.0), offset=0)
+    grid = AnchorGrid(torch.zeros(1, 4), 2, 2, (10.0, 3.0), 0).all()
     assert grid[:, :2].tolist() == [[0, 0], [3, 0], [0, 10], [3, 10]]
 
 
 def test_an_empty_map_has_no_anchors():
-    assert grid_anchors(cell_anchors(8, RATIOS), 0, 5, (4.0, 4.0), offset=0.5).shape == (0, 4)
+    assert AnchorGrid(cell_anchors(8, RATIOS), 0, 5, (4.0, 4.0), 0.5).all().shape == (0, 4)
+
+
+def test_some_anchors_are_those_of_all():
+    grid = AnchorGrid(cell_anchors(8, RATIOS), 3, 5, (4.0, 6.0), 0.5)
+    index = torch.tensor([[0, 44], [7, 20]])
+    assert torch.equal(grid[index], grid.all()[index])
 
 
 def test_the_paper_has_15_anchors():

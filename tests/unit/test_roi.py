@@ -121,7 +121,7 @@ def test_a_coordinate_that_is_no_number_counts_as_zero(junk):
     levels = torch.tensor([0, 1, 1])
 
     def pooled_and_grads(rois: Tensor) -> list[Tensor]:
-        pooled = multi_level_roi_align(features, [4, 8], rois, levels, 2, 2, True)
+        pooled, _ = multi_level_roi_align(features, [4, 8], rois, levels, 2, 2, True)
         return [pooled, *torch.autograd.grad((pooled * pooled).sum(), features)]
 
     for ours, wanted in zip(pooled_and_grads(broken), pooled_and_grads(zeroed), strict=True):
@@ -137,7 +137,7 @@ def test_pooling_matches_torchvision_forward_and_backward(sampling_ratio):
     ours = some_features()
     theirs = [each.detach().clone().requires_grad_() for each in ours]
 
-    pooled = multi_level_roi_align(ours, STRIDES, rois, levels, 7, sampling_ratio, False)
+    pooled, _ = multi_level_roi_align(ours, STRIDES, rois, levels, 7, sampling_ratio, False)
     pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, sampling_ratio)
     order = torch.cat([torch.where(rois[:, 0] == image)[0] for image in (0, 1)])
     boxes = [rois[rois[:, 0] == image, 1:] for image in (0, 1)]
@@ -160,7 +160,7 @@ def test_pooling_matches_one_roi_at_a_time(aligned, sampling_ratio):
     theirs = [each.detach().clone().requires_grad_() for each in ours]
     settings = (levels_of(rois), 3, sampling_ratio, aligned)
 
-    pooled = multi_level_roi_align(ours, STRIDES, rois, *settings)
+    pooled, _ = multi_level_roi_align(ours, STRIDES, rois, *settings)
     wanted = slow_reference(theirs, rois, *settings)
     torch.testing.assert_close(pooled, wanted)
 
@@ -176,7 +176,7 @@ def test_gradient_matches_finite_differences():
     rois = torch.tensor([[0, 1.0, 2.0, 9.0, 12.0], [0, 0.0, 3.0, 16.0, 11.0]], dtype=torch.float64)
 
     def pool(*maps: Tensor) -> Tensor:
-        return multi_level_roi_align(list(maps), [4, 8], rois, torch.tensor([0, 1]), 2, 2, True)
+        return multi_level_roi_align(list(maps), [4, 8], rois, torch.tensor([0, 1]), 2, 2, True)[0]
 
     assert torch.autograd.gradcheck(pool, features)
 
@@ -185,8 +185,14 @@ def test_each_roi_reads_its_own_level():
     features = [torch.full((1, 1, 8, 8), float(level)) for level in range(4)]
     levels = torch.tensor([0, 0, 1, 2, 2, 3])
     rois = torch.tensor([[0.0, 4.0, 4.0, 12.0, 12.0]]).expand(6, 5)
-    pooled = multi_level_roi_align(features, STRIDES, rois, levels, 2, 2, True)
+    pooled, _ = multi_level_roi_align(features, STRIDES, rois, levels, 2, 2, True)
     assert pooled[:, 0, 0, 0].tolist() == levels.tolist()
+
+
+def test_the_boxes_are_returned():
+    rois = some_rois(9)
+    _, returned = multi_level_roi_align(some_features(), STRIDES, rois, levels_of(rois), 2, 2, True)
+    assert torch.equal(returned, rois[:, 1:])
 
 
 def test_rois_that_are_not_sorted_by_level_are_refused():
@@ -198,21 +204,22 @@ def test_rois_that_are_not_sorted_by_level_are_refused():
 def test_each_roi_reads_its_own_image():
     features = [torch.tensor([10.0, 20.0]).reshape(2, 1, 1, 1).expand(2, 1, 8, 8)]
     rois = torch.tensor([[1.0, 4, 4, 12, 12], [0.0, 4, 4, 12, 12], [1.0, 4, 4, 12, 12]])
-    pooled = multi_level_roi_align(features, [4], rois, torch.zeros(3, dtype=torch.int64), 2, 2, True)
+    pooled, _ = multi_level_roi_align(features, [4], rois, torch.zeros(3, dtype=torch.int64), 2, 2, True)
     assert pooled[:, 0, 0, 0].tolist() == [20, 10, 20]
 
 
 def test_declared_strides_are_used_not_map_sizes():
     ramp = torch.arange(10.0).expand(1, 1, 10, 10)
     roi = torch.tensor([[0.0, 8.0, 8.0, 24.0, 24.0]])
-    at = [multi_level_roi_align([ramp], [s], roi, torch.zeros(1, dtype=torch.int64), 1, 2, True).item() for s in (4, 8)]
+    level = torch.zeros(1, dtype=torch.int64)
+    at = [multi_level_roi_align([ramp], [s], roi, level, 1, 2, True)[0].item() for s in (4, 8)]
     assert at == pytest.approx([3.5, 1.5])
 
 
 def test_no_rois():
     features = some_features()
     nothing = torch.zeros(0, dtype=torch.int64)
-    pooled = multi_level_roi_align(features, STRIDES, torch.zeros(0, 5), nothing, 7, 2, True)
+    pooled, _ = multi_level_roi_align(features, STRIDES, torch.zeros(0, 5), nothing, 7, 2, True)
     assert pooled.shape == (0, 3, 7, 7)
     pooled.sum().backward()
     assert all(each.grad is not None and not each.grad.any() for each in features)
@@ -221,7 +228,7 @@ def test_no_rois():
 def test_a_level_without_rois_gets_a_zero_gradient():
     features = some_features()
     rois = torch.tensor([[0.0, 0.0, 0.0, 30.0, 30.0]])
-    multi_level_roi_align(features, STRIDES, rois, levels_of(rois), 7, 2, True).sum().backward()
+    multi_level_roi_align(features, STRIDES, rois, levels_of(rois), 7, 2, True)[0].sum().backward()
     assert [bool(each.grad.any()) for each in features] == [True, False, False, False]
 
 

@@ -86,4 +86,5 @@ class FasterRCNN(PyramidDetector):
 
     def _propose(self, features: Features, images: Tensor, sizes: Tensor, *, count: int | None = None) -> Proposals:
         logits, deltas = self.rpn(features)
-        return self.rpn.propose(logits, deltas, self.rpn.anchors(features, image_size(images)), sizes, count=count)
+        grids = self.rpn.anchor_grids(features, image_size(images))
+        return self.rpn.propose(logits, deltas, grids, sizes, count=count)

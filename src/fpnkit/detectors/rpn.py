@@ -46,8 +46,8 @@ class RPN(PyramidDetector):
         self.require_inference_mode()
         features = self.features(batch.images)
         logits, deltas = self.rpn(features)
-        anchors = self.rpn.anchors(features, image_size(batch.images))
-        return self.rpn.propose(logits, deltas, anchors, batch.sizes, count=count)
+        grids = self.rpn.anchor_grids(features, image_size(batch.images))
+        return self.rpn.propose(logits, deltas, grids, batch.sizes, count=count)
 
     def detect(self, batch: ImageBatch) -> list[Proposals]:
         """The proposals of each image, without padding."""

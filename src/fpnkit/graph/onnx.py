@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from ..errors import ExportError
 from .deploy import INPUTS, OUTPUTS
+from .first_layer import split_first_layer
 from .runtimes import require
 
 OPSET = 18
@@ -43,18 +44,22 @@ def to_onnx(program: ExportedProgram) -> Any:
         except Exception as error:  # the exporter's own, which is not public
             cause = str(error.__cause__ or error).splitlines()[0]
             raise ExportError(f"torch.onnx cannot write this detector: {cause}") from error
-    return _with_named_sides(exported.model_proto)  # type: ignore[union-attr]
+    model: Any = exported.model_proto  # type: ignore[union-attr]
+    _tidy(model)
+    split_first_layer(model)
+    return model
 
 
-def _with_named_sides(model: Any) -> Any:
-    """Name what is dynamic batch, height and width, not s34 and s90."""
-    del model.graph.value_info[:]
+def _tidy(model: Any) -> None:
+    """Name what is dynamic batch, height and width, not s34 and s90; leave out whose files the graph came from."""
+    del model.graph.value_info[:], model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         for dim, name in zip(dims, ("batch", "height", "width"), strict=False):
             if dim.dim_param:
                 dim.dim_param = name
-    return model
 
 
 def _translations() -> dict[Any, Any]:
@@ -89,13 +94,14 @@ def _translations() -> dict[Any, Any]:
     ) -> Any:
         image = op.Cast(op.Gather(rois, op.Constant(value_int=0), axis=1), to=7)
         boxes_xyxy = op.Slice(rois, ints(1), ints(5), ints(1))
-        pooled = []
+        pooled, by_level = [], []
         for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
             here = op.Squeeze(op.NonZero(op.Equal(level_index, op.Constant(value_int=level))), ints(0))
+            by_level.append(op.Gather(boxes_xyxy, here))
             pooled.append(
                 op.RoiAlign(
                     feature,
-                    op.Gather(boxes_xyxy, here),
+                    by_level[-1],
                     op.Gather(image, here),
                     output_height=output_size,
                     output_width=output_size,
@@ -104,7 +110,7 @@ def _translations() -> dict[Any, Any]:
                     coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
                 )
             )
-        return op.Concat(*pooled, axis=0)
+        return op.Concat(*pooled, axis=0), op.Concat(*by_level, axis=0)
 
     def sort_stable(values: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
         return op.TopK(values, op.Shape(values, start=dim), axis=dim, largest=int(descending))

@@ -119,12 +119,17 @@ class FastRCNNHead(nn.Module):
         Returns:
             class logits (N, K, C + 1), deltas (N, K, C, 4), the k of each RoI's level (N, K) int64.
         """
+        logits, deltas, levels, _ = self._predict(features, rois_xyxy)
+        return logits, deltas, levels
+
+    def _predict(self, features: Features, rois_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `forward` returns, and the RoIs (N, K, 4) once more: the copy that boxes are decoded from."""
         images, count = rois_xyxy.shape[:2]
         level_index = self.assign_levels(rois_xyxy)
         image_index = torch.arange(images, device=rois_xyxy.device, dtype=rois_xyxy.dtype)
         rois = torch.cat([image_index[:, None, None].expand(images, count, 1), rois_xyxy], dim=2).flatten(0, 1)
         by_level = level_index.flatten().argsort(stable=True)
-        pooled = multi_level_roi_align(
+        pooled, boxes_xyxy = multi_level_roi_align(
             [features[level.name].float() for level in self.levels],
             [level.stride for level in self.levels],
             rois[by_level],
@@ -137,7 +142,7 @@ class FastRCNNHead(nn.Module):
         in_order = by_level.argsort()
         logits = self.scores(hidden).float()[in_order].reshape(images, count, self.num_classes + 1)
         deltas = self.deltas(hidden).float()[in_order].reshape(images, count, self.num_classes, 4)
-        return logits, deltas, self._numbers[level_index]
+        return logits, deltas, self._numbers[level_index], boxes_xyxy[in_order].reshape(images, count, 4)
 
     def assign_levels(self, rois_xyxy: Tensor) -> Tensor:
         """Index into `levels` of the one that eq. 1 gives each RoI: (..., 4) -> (...) int64."""
@@ -155,12 +160,10 @@ class FastRCNNHead(nn.Module):
             `Detections` (N, detections, ...), padded, best first.
         """
         config = self.config
-        logits, deltas, levels = self.forward(features, proposals.boxes_xyxy)
+        logits, deltas, levels, rois_xyxy = self._predict(features, proposals.boxes_xyxy)
         images, rois, classes = deltas.shape[:3]
         scores = logits.softmax(dim=-1)[..., :classes].transpose(1, 2)
-        decoded = codec.decode_deltas(
-            deltas.transpose(1, 2), proposals.boxes_xyxy[:, None].expand(-1, classes, -1, -1), weights=DELTA_WEIGHTS
-        )
+        decoded = codec.decode_deltas(deltas.transpose(1, 2), rois_xyxy[:, None], weights=DELTA_WEIGHTS)
         decoded = boxes.clip(decoded.flatten(1, 2), sizes).reshape(images * classes, rois, 4)
         usable = (proposals.valid[:, None] & (scores > config.min_score)).flatten(0, 1)
         usable &= boxes.min_side(decoded) >= config.min_side

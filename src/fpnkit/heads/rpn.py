@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops import anchors, boxes, codec, losses, matching
+from ..ops import boxes, codec, losses, matching
+from ..ops.anchors import AnchorGrid, cell_anchors
 from ..ops.nms import nms_keep, top_k
 from ..structures import Features, LevelSpec, Proposals, Targets
 
@@ -129,8 +130,8 @@ class RPNHead(nn.Module):
                 deltas.append(each.permute(0, 2, 3, 1).reshape(hidden.shape[0], -1, 4).float())
         return logits, deltas
 
-    def anchors(self, features: Features, image_size: tuple[int, int]) -> list[Tensor]:
-        """(A_g, 4) anchors of each group in pixels; `image_size` is the padded height and width."""
+    def anchor_grids(self, features: Features, image_size: tuple[int, int]) -> list[AnchorGrid]:
+        """The anchors of each group, made when they are asked for; `image_size` is the padded height and width."""
         made = []
         for level in self.levels:
             feature = features[level.name]
@@ -139,12 +140,15 @@ class RPNHead(nn.Module):
             if self.config.strides_from_image:
                 stride = (image_size[0] // height, image_size[1] // width)
             for size in self.anchor_sizes[level.name]:
-                cell = anchors.cell_anchors(size, self.config.ratios)
+                cell = cell_anchors(size, self.config.ratios)
                 if self.config.round_anchors:
                     cell = cell.round()
-                offset = self.config.anchor_offset
-                made.append(anchors.grid_anchors(cell.to(feature.device), height, width, stride, offset=offset))
+                made.append(AnchorGrid(cell.to(feature.device), height, width, stride, self.config.anchor_offset))
         return made
+
+    def anchors(self, features: Features, image_size: tuple[int, int]) -> list[Tensor]:
+        """(A_g, 4) anchors of each group in pixels; `image_size` is the padded height and width."""
+        return [grid.all() for grid in self.anchor_grids(features, image_size)]
 
     def _layers(self, make: Callable[[LevelSpec], nn.Conv2d]) -> nn.Module:
         """One layer for all levels, or one a level."""
@@ -156,7 +160,7 @@ class RPNHead(nn.Module):
         self,
         logits: list[Tensor],
         deltas: list[Tensor],
-        level_anchors: list[Tensor],
+        level_anchors: Sequence[Tensor | AnchorGrid],
         sizes: Tensor,
         *,
         count: int | None = None,
@@ -165,7 +169,7 @@ class RPNHead(nn.Module):
 
         Args:
             logits, deltas: of `forward`.
-            level_anchors: of `anchors`.
+            level_anchors: of `anchors`, or of `anchor_grids` where only the best are needed.
             sizes: (N, 2) height and width of the images inside their padding.
             count: proposals an image; by default `proposals`, or `train_proposals` in training.
         Returns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -26,19 +28,34 @@ def cell_anchors(size: float, ratios: tuple[float, ...]) -> Tensor:
     return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
 
 
-def grid_anchors(cell: Tensor, height: int, width: int, stride: tuple[float, float], *, offset: float) -> Tensor:
-    """Repeat the cell anchors over a map.
+@dataclass(frozen=True)
+class AnchorGrid:
+    """The cell anchors repeated over a map: row by row, ratios innermost; none is cut at the image border.
 
-    Args:
+    `grid[index]` makes only the anchors that are asked for: of 163,000 on P2 the RPN keeps 1,000.
+
+    Attributes:
         cell: (R, 4) anchors around the origin.
         height, width: cells of the map.
         stride: pixels between cells, vertical and horizontal.
         offset: where in its cell an anchor is centred, in strides: 0.5 is the middle.
-    Returns:
-        (height * width * R, 4) xyxy pixels, row by row, ratios innermost; none is cut at the image border.
     """
-    ys = (torch.arange(height, device=cell.device, dtype=cell.dtype) + offset) * stride[0]
-    xs = (torch.arange(width, device=cell.device, dtype=cell.dtype) + offset) * stride[1]
-    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
-    shifts = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1)
-    return (shifts[:, :, None, :] + cell).reshape(-1, 4)
+
+    cell: Tensor
+    height: int
+    width: int
+    stride: tuple[float, float]
+    offset: float
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Anchors by their number: (...) int64 -> (..., 4) xyxy pixels."""
+        ratios = len(self.cell)
+        place = torch.div(index, ratios, rounding_mode="trunc")
+        row = torch.div(place, self.width, rounding_mode="trunc")
+        ys = (row + self.offset) * self.stride[0]
+        xs = (place - row * self.width + self.offset) * self.stride[1]
+        return torch.stack([xs, ys, xs, ys], dim=-1) + self.cell[index - place * ratios]
+
+    def all(self) -> Tensor:
+        """Every anchor in order: (height * width * R, 4) xyxy pixels."""
+        return self[torch.arange(self.height * self.width * len(self.cell), device=self.cell.device)]

@@ -65,11 +65,7 @@ def decode_deltas(deltas: Tensor, anchors_xyxy: Tensor, *, weights: Weights) -> 
     """
     _require_pairs(deltas, anchors_xyxy, "deltas")
     centres, sizes = _centres_and_sizes(anchors_xyxy)
-    dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True))
-    centre_x = dx * sizes[..., 0] + centres[..., 0]
-    centre_y = dy * sizes[..., 1] + centres[..., 1]
-    half_width = 0.5 * torch.exp(dw.clamp(max=MAX_LOG_SIZE)) * sizes[..., 0]
-    half_height = 0.5 * torch.exp(dh.clamp(max=MAX_LOG_SIZE)) * sizes[..., 1]
-    return torch.stack(
-        [centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height], dim=-1
-    )
+    shifts, log_sizes = (deltas / deltas.new_tensor(weights)).split(2, dim=-1)
+    moved = shifts * sizes + centres
+    half = 0.5 * torch.exp(log_sizes.clamp(max=MAX_LOG_SIZE)) * sizes
+    return torch.cat([moved - half, moved + half], dim=-1)

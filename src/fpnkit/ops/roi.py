@@ -46,11 +46,13 @@ def multi_level_roi_align(
     output_size: int,
     sampling_ratio: int,
     aligned: bool,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """RoIAlign, each RoI on its own level.
 
     The RoIs come sorted by level, so that the pooled maps of the levels are simply one after the other: moving
-    pooled maps to another order costs more than all the rest of the tail.
+    pooled maps to another order costs more than all the rest of the tail. Their boxes are returned, too, to
+    decode deltas from: runtimes that compute in bfloat16 leave in float32 only what their results are made of, and would
+    round RoIs that lead to pooled maps alone, to 4 pixels at 600.
 
     Args:
         features: one (N, C, H/stride, W/stride) float map a level, finest first.
@@ -61,23 +63,23 @@ def multi_level_roi_align(
         sampling_ratio: samples a cell side; 0 adapts to the RoI.
         aligned: shift by half a pixel so that cells and samples line up; torchvision's detectors do not.
     Returns:
-        (R, C, output_size, output_size) in the order of `rois`.
+        The pooled maps (R, C, output_size, output_size), and a copy of the boxes in `rois` (R, 4).
     Raises:
         ShapeError: the RoIs are not sorted by level.
     Source: arXiv:1703.06870, section 3; level choice by arXiv:1612.03144, section 4.2.
     """
     groups = _by_level(_finite(rois).to(features[0].dtype), level_index, len(features))
-    return torch.cat(
-        [
-            roi_align(feature, group, output_size, 1.0 / stride, sampling_ratio, aligned)
-            for feature, group, stride in zip(features, groups, strides, strict=True)
-        ]
-    )
+    pooled = [
+        roi_align(feature, group, output_size, 1.0 / stride, sampling_ratio, aligned)
+        for feature, group, stride in zip(features, groups, strides, strict=True)
+    ]
+    return torch.cat(pooled), rois[:, 1:].clone()
 
 
 @multi_level_roi_align.register_fake
 def _(features, strides, rois, level_index, output_size, sampling_ratio, aligned):
-    return features[0].new_empty(rois.shape[0], features[0].shape[1], output_size, output_size)
+    pooled = features[0].new_empty(rois.shape[0], features[0].shape[1], output_size, output_size)
+    return pooled, torch.empty_like(rois[:, 1:])
 
 
 def _finite(rois: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ def _save_for_backward(ctx, inputs, output) -> None:
     ctx.settings = (strides, features[0].shape[0], heights, widths, sampling_ratio, aligned)
 
 
-def _backward(ctx, grad):
+def _backward(ctx, grad, _grad_of_boxes):
     return _backward_op(grad, *ctx.saved_tensors, *ctx.settings), None, None, None, None, None, None
 
 
