@@ -6,38 +6,23 @@ h and w start at 3: export takes sides of one cell for constants, and those of P
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 
 import pytest
+import tiny
 import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from fpnkit.backbones import wrap
 from fpnkit.backbones.same_padding import SameConv2d, simplify_same_padding
 from fpnkit.detectors import FasterRCNN
-from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
-from fpnkit.pyramids import FPN, PAN, BiFPN, FeatureHierarchy, FinestLevel, ImagePyramid, SingleMap, TopDownOnly
 from fpnkit.zoo import build
 
 TRACED_AT = (2, 128, 160)
 OTHERS = [(1, 96, 224), (3, 160, 128), (2, 128, 160), (1, 96, 96)]
 BATCH = Dim("batch", min=1, max=64)
 DYNAMIC = ({0: BATCH, 2: 32 * Dim("h", min=3, max=64), 3: 32 * Dim("w", min=3, max=64)}, {0: BATCH})
-PYRAMIDS = {
-    "FPN, residual": partial(FPN, connection="residual"),
-    "FPN, batch norm": partial(FPN, norm=nn.BatchNorm2d),
-    "FPN, P6 of C5": partial(FPN, extra="conv_c5"),
-    "FPN, P6 of P5": partial(FPN, extra="conv_p5"),
-    "ImagePyramid": ImagePyramid,
-    "SingleMap": SingleMap,
-    "FeatureHierarchy": FeatureHierarchy,
-    "TopDownOnly": TopDownOnly,
-    "FinestLevel": FinestLevel,
-    "PAN": PAN,
-    "BiFPN": BiFPN,
-}
 
 
 @cache
@@ -105,38 +90,11 @@ def test_exported_graph_calls_our_operators() -> None:
     assert called.count("fpnkit.multi_level_roi_align.default") == 1
 
 
-class Strided(nn.Module):
-    """Maps of strides 4, 8, 16 and 32, straight from the image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(3, 8, s + 1, stride=s, padding=s // 2) for s in (4, 8, 16, 32))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [torch.relu(conv(images)) for conv in self.convs]
-
-
-def on_pyramid(kind: str) -> FasterRCNN:
-    """A random tiny detector, made to detect."""
-    torch.manual_seed(0)
-    backbone = wrap(Strided())
-    pyramid = PYRAMIDS[kind](backbone.levels, 8)
-    for norm in (layer for layer in pyramid.modules() if isinstance(layer, nn.BatchNorm2d)):
-        norm.momentum = 1.0
-    with torch.no_grad():
-        pyramid.features(backbone, some_input(*TRACED_AT)[0])  # norms with real statistics let the maps through
-    rpn = RPNHead(pyramid.levels, RPNConfig(per_level=60, proposals=50, nms_iou=0.9))
-    roi = FastRCNNHead(pyramid.levels, 3, config=FastRCNNConfig(hidden=16, detections=30, nms_iou=0.9))
-    for layer, std in ((rpn.objectness, 0.3), (rpn.deltas, 0.1), (roi.scores, 1.0)):
-        nn.init.normal_(layer.weight, std=std)
-    return FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi).eval()
-
-
 @torch.no_grad()
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", PYRAMIDS)
+@pytest.mark.parametrize("kind", tiny.PYRAMIDS)
 def test_a_detector_on_every_pyramid_is_one_graph(kind: str) -> None:
-    model = on_pyramid(kind)
+    model = tiny.detector(kind, nms_iou=0.9)
     graph = torch.export.export(model, some_input(*TRACED_AT), dynamic_shapes=DYNAMIC).module()
     for size in OTHERS:
         assert_same(graph(*some_input(*size)), model(*some_input(*size)))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..backbones import Backbone
 from ..heads import FastRCNNHead
+from ..ops.boxes import min_side
 from ..pyramids import Pyramid
 from ..structures import Detections, ImageBatch, Proposals, Targets
 from .pyramid_detector import PyramidDetector
@@ -31,6 +32,23 @@ class FastRCNN(PyramidDetector):
     def num_classes(self) -> int:
         """Classes, without background."""
         return self.roi.num_classes
+
+    def forward(
+        self, images: Tensor, sizes: Tensor, proposals_xyxy: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The whole detector as one graph of fixed output size, for compilers and exporters.
+
+        Args:
+            images: (N, 3, H, W) normalised and padded; any N, H, W.
+            sizes: (N, 2) float height and width inside the padding.
+            proposals_xyxy: (N, K, 4) in the pixels of `images`; those without area are padding.
+        Returns:
+            boxes_xyxy (N, D, 4), scores (N, D), labels (N, D), levels (N, D), valid (N, D), in the pixels of `images`.
+        """
+        valid = min_side(proposals_xyxy) > 0
+        given = Proposals(proposals_xyxy, torch.zeros_like(proposals_xyxy[..., 0]), valid)
+        found = self.roi.detect(self.features(images), given, sizes)
+        return found.boxes_xyxy, found.scores, found.labels, found.levels, found.valid
 
     def losses(self, batch: ImageBatch, targets: Targets, proposals: Proposals) -> dict[str, Tensor]:
         """`roi_class` and `roi_box` over proposals (N, K) in the pixels of the batch."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..heads import FastRCNNHead, RPNHead
 from ..pyramids import Pyramid
-from ..structures import Detections, Features, ImageBatch, Proposals, Targets
+from ..structures import Detections, ImageBatch, Proposals, Targets
 from .pyramid_detector import PyramidDetector, image_size
 
 
@@ -44,7 +44,7 @@ class FasterRCNN(PyramidDetector):
             boxes_xyxy (N, D, 4), scores (N, D), labels (N, D), levels (N, D), valid (N, D), in the pixels of `images`.
         """
         features = self.features(images)
-        proposals = self._propose(features, images, sizes)
+        proposals = self.rpn.proposals(features, image_size(images), sizes)
         found = self.roi.detect(features, proposals, sizes)
         return found.boxes_xyxy, found.scores, found.labels, found.levels, found.valid
 
@@ -67,7 +67,7 @@ class FasterRCNN(PyramidDetector):
         """
         self.require_inference_mode()
         features = self.features(batch.images)
-        made = self._propose(features, batch.images, batch.sizes, count=proposals)
+        made = self.rpn.proposals(features, image_size(batch.images), batch.sizes, count=proposals)
         used = self.rpn.config.proposals
         seen = Proposals(made.boxes_xyxy[:, :used], made.scores[:, :used], made.valid[:, :used])
         found = self.roi.detect(features, seen, batch.sizes)
@@ -83,8 +83,3 @@ class FasterRCNN(PyramidDetector):
             **self.rpn.losses(logits, deltas, anchors, targets),
             **self.roi.losses(features, proposals, targets),
         }
-
-    def _propose(self, features: Features, images: Tensor, sizes: Tensor, *, count: int | None = None) -> Proposals:
-        logits, deltas = self.rpn(features)
-        grids = self.rpn.anchor_grids(features, image_size(images))
-        return self.rpn.propose(logits, deltas, grids, sizes, count=count)

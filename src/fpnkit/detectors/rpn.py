@@ -27,6 +27,18 @@ class RPN(PyramidDetector):
         super().__init__(backbone=backbone, pyramid=pyramid, heads=(rpn,))
         self.rpn = rpn
 
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The whole network as one graph of fixed output size, for compilers and exporters.
+
+        Args:
+            images: (N, 3, H, W) normalised and padded; any N, H, W.
+            sizes: (N, 2) float height and width inside the padding.
+        Returns:
+            boxes_xyxy (N, K, 4), objectness (N, K) in 0..1, valid (N, K), in the pixels of `images`.
+        """
+        made = self._propose(images, sizes)
+        return made.boxes_xyxy, made.scores.sigmoid(), made.valid
+
     def losses(self, batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
         """`rpn_objectness` and `rpn_box`; labels are not looked at."""
         features = self.features(batch.images)
@@ -44,12 +56,13 @@ class RPN(PyramidDetector):
             ConfigError: the detector is in training mode.
         """
         self.require_inference_mode()
-        features = self.features(batch.images)
-        logits, deltas = self.rpn(features)
-        grids = self.rpn.anchor_grids(features, image_size(batch.images))
-        return self.rpn.propose(logits, deltas, grids, batch.sizes, count=count)
+        return self._propose(batch.images, batch.sizes, count=count)
 
     def detect(self, batch: ImageBatch) -> list[Proposals]:
         """The proposals of each image, without padding."""
         made = self.propose(batch)
         return [made[i][made.valid[i]] for i in range(len(batch))]
+
+    def _propose(self, images: Tensor, sizes: Tensor, *, count: int | None = None) -> Proposals:
+        features = self.features(images)
+        return self.rpn.proposals(features, image_size(images), sizes, count=count)

@@ -23,7 +23,7 @@ from ..errors import ConfigError, ExportError
 from ..graph.exported import Exported
 from ..graph.quantize import Sample
 from ..graph.write import require_possible, write_graph
-from .parity import BATCHES, Parity, compare, shapes_of
+from .parity import BATCHES, TWIN_IOU, Parity, compare, shapes_of
 
 LEAST_MATCHED = 0.995
 """Share of detections with a twin that a float32 graph needs."""
@@ -168,17 +168,17 @@ def as_markdown(report: Report) -> str:
         f"# {exported.model} as {exported.format}, {exported.precision}",
         "",
         f"Against PyTorch in float32, on the CPU; the graph in {report.engine}. "
-        f"{100 * parity.matched:.2f} % of the detections have a twin of the same label at IoU above 0.99.",
+        f"{100 * parity.matched:.2f} % of the detections have a twin of the same label at IoU above {TWIN_IOU[exported.precision]}.",
         "",
-        "| image | batch | detections | matched | box difference, px | score difference | PyTorch, ms | graph, ms |",
-        "|---|---|---|---|---|---|---|---|",
+        "| image | batch | detections | of the graph | matched | box difference, px | score difference | PyTorch, ms | graph, ms |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for case in parity.cases:
         shape = f"{case.shape[0]} x {case.shape[1]}" + " \\*" * case.resampled
         differences = f"{case.box_difference:.3g} | {case.score_difference:.2g}"
         times = f"{case.torch_ms:.1f} | {case.graph_ms:.1f}"
         share = f"{100 * case.matched:.2f} %"
-        lines.append(f"| {shape} | {case.batch} | {case.detections} | {share} | {differences} | {times} |")
+        lines.append(f"| {shape} | {case.batch} | {case.detections} | {case.found} | {share} | {differences} | {times} |")
     if any(case.resampled for case in parity.cases):
         lines += ["", "\\* Resized inside the graph, to pixels that differ a little from PyTorch's: not counted above."]
     if report.ap_before is not None and report.ap_after is not None:

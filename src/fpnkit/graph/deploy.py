@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..data.preprocess import PreprocessConfig
-from ..detectors import FasterRCNN
+from ..detectors import RPN, FastRCNN, PyramidDetector
 from ..errors import ExportError
 
 INPUTS = ("images", "sizes")
@@ -30,38 +30,38 @@ class DeployGraph(nn.Module):
         preprocess: its mean, std and padding.
         pixels: take (N, H, W, 3) uint8 RGB and normalise it; otherwise the (N, 3, H, W) float32 of `Preprocess`,
             which is normalised already.
+    Attributes:
+        inputs, outputs: their names, in order. `FastRCNN` has one input more, `RPN` neither labels nor levels.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: FasterRCNN, preprocess: PreprocessConfig, *, pixels: bool = True) -> None:
+    def __init__(self, detector: PyramidDetector, preprocess: PreprocessConfig, *, pixels: bool = True) -> None:
         super().__init__()
         self.detector = detector
         self.pad_to = preprocess.pad_to
         self.pixels = pixels
+        self.inputs = (*INPUTS, "proposals_xyxy") if isinstance(detector, FastRCNN) else INPUTS
+        self.outputs = ("boxes_xyxy", "scores", "count") if isinstance(detector, RPN) else OUTPUTS
         self.register_buffer("mean", 255 * torch.tensor(preprocess.mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(preprocess.std).reshape(3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, sizes: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
         """Detect.
 
         Args:
             images: as said of `pixels`; any N, H and W. What lies beyond an image's size is not looked at.
             sizes: (N, 2) float32, height and width of each image inside H x W.
+            more: of `FastRCNN` the proposals (N, K, 4) float32 in pixels of `images`; those without area are padding.
         Returns:
             boxes_xyxy (N, D, 4) float32 in pixels of `images`, scores (N, D) float32, labels (N, D) int64,
             levels (N, D) int64, count (N,) int64: how many of the D are detections, best first; the rest is 0.
         """
         canvas = self._padded(self._normalised(images, sizes) if self.pixels else images)
-        boxes_xyxy, scores, labels, levels, valid = self.detector(canvas, sizes)
-        return (
-            torch.where(valid[..., None], boxes_xyxy, 0.0),
-            scores,
-            torch.where(valid, labels, 0),
-            torch.where(valid, levels, 0),
-            valid.sum(dim=1),
-        )
+        *found, valid = self.detector(canvas, sizes, *more)
+        shown = [torch.where(valid[..., None] if each.ndim == 3 else valid, each, 0) for each in found]
+        return *shown, valid.sum(dim=1)
 
     def _normalised(self, images: Tensor, sizes: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 -> (N, 3, H, W) float32, zero beyond the sizes."""
@@ -96,10 +96,14 @@ def trace(graph: DeployGraph, *, size: tuple[int, int] | None = None, bf16: bool
     shape = (count, height, width, 3) if graph.pixels else (count, 3, height, width)
     images = torch.zeros(shape, dtype=torch.uint8 if graph.pixels else torch.float32)
     sizes = torch.tensor([height, width], dtype=torch.float32).repeat(count, 1)
-    dynamic = ({0: batch, place: sides[0], place + 1: sides[1]}, {0: batch})
+    given: tuple[Tensor, ...] = (images, sizes)
+    dynamic: tuple[Any, ...] = ({0: batch, place: sides[0], place + 1: sides[1]}, {0: batch})
+    if "proposals_xyxy" in graph.inputs:
+        given = (*given, torch.zeros(count, 5, 4))
+        dynamic = (*dynamic, ({0: batch, 1: Dim("proposals", min=2, max=65536)},))
     try:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
-            return torch.export.export(graph.eval(), (images, sizes), dynamic_shapes=dynamic)
+            return torch.export.export(graph.eval(), given, dynamic_shapes=dynamic)
     except Exception as error:  # whatever a backbone does that torch cannot follow
         raise ExportError(
             f"torch.export cannot follow this detector: {type(error).__name__}: {str(error).splitlines()[0]}"

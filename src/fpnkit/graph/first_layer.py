@@ -16,7 +16,7 @@ def split_first_layer(model: Any) -> None:
     RoIAlign gives 49 d numbers an RoI and the layer makes 1,024 of them: with d = 256 that is a twelfth to move.
 
     Args:
-        model: an `onnx.ModelProto` of `DeployGraph`.
+        model: an `onnx.ModelProto` of `DeployGraph`; that of an RPN has no such layer and stays as it is.
     """
     helper, graph = require("onnx").helper, model.graph
     maker = {output: node for node in graph.node for output in node.output}
@@ -27,8 +27,10 @@ def split_first_layer(model: Any) -> None:
     (concat,) = [
         node
         for node in graph.node
-        if node.op_type == "Concat" and all(maker[name].op_type == "RoiAlign" for name in node.input if name in maker)
-    ]
+        if node.op_type == "Concat" and all(name in maker and maker[name].op_type == "RoiAlign" for name in node.input)
+    ] or [None]
+    if concat is None:
+        return
     flatten, layer, relu = chain = _behind(concat, readers)
     added = []
     for level, pooled in enumerate(concat.input):

@@ -13,7 +13,7 @@ import torch
 from torch.export import ExportedProgram
 
 from ..errors import ExportError
-from .deploy import INPUTS, OUTPUTS
+from .deploy import DeployGraph
 from .first_layer import split_first_layer
 from .runtimes import require
 
@@ -23,9 +23,12 @@ _ANY_SCORE = -1e30
 """Below every score but the -inf of padding, which thereby never survives."""
 
 
-def to_onnx(program: ExportedProgram) -> Any:
+def to_onnx(program: ExportedProgram, graph: DeployGraph) -> Any:
     """An `onnx.ModelProto` of a traced graph.
 
+    Args:
+        program: of `trace`.
+        graph: that was traced.
     Raises:
         ConfigError: the exporter is not installed.
         ExportError: torch cannot write the graph as ONNX.
@@ -37,8 +40,8 @@ def to_onnx(program: ExportedProgram) -> Any:
                 program,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(INPUTS),
-                output_names=list(OUTPUTS),
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
                 custom_translation_table=_translations(),
             )
         except Exception as error:  # the exporter's own, which is not public
@@ -56,10 +59,10 @@ def _tidy(model: Any) -> None:
     for node in model.graph.node:
         del node.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        for dim, name in zip(dims, ("batch", "height", "width"), strict=False):
+        names = iter(("batch", "height", "width") if value.name == "images" else ("batch", "proposals"))
+        for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
-                dim.dim_param = name
+                dim.dim_param = next(names)
 
 
 def _translations() -> dict[Any, Any]:

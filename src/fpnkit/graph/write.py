@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import ExportedProgram
 
-from ..detectors import FasterRCNN
+from ..data.preprocess import PreprocessConfig
+from ..detectors import FasterRCNN, PyramidDetector
 from ..errors import ConfigError
 from .deploy import DeployGraph, trace
 from .exported import Exported, write_card
@@ -54,12 +54,11 @@ def write_graph(folder: Path, detector: FasterRCNN, exported: Exported, samples:
     """
     require_possible(exported)
     graph = DeployGraph(detector, exported.preprocess, pixels=exported.pixels)
-    program = trace(graph, size=exported.size, bf16=exported.format == "torch" and exported.precision == "bf16")
     path = folder / exported.graph
     if exported.format == "torch":
-        torch.export.save(program, path)
+        torch.export.save(trace(graph, size=exported.size, bf16=exported.precision == "bf16"), path)
     else:
-        model = _onnx_model(program, exported, samples)
+        model = _finished(to_onnx(trace(graph, size=exported.size), graph), exported, samples)
         if exported.format == "onnx":
             require("onnx").save(model, path)
         else:
@@ -67,8 +66,22 @@ def write_graph(folder: Path, detector: FasterRCNN, exported: Exported, samples:
     write_card(folder, exported)
 
 
-def _onnx_model(program: ExportedProgram, exported: Exported, samples: Iterable[Sample]) -> Any:
-    model = to_onnx(program)
+def write_onnx(path: str | Path, detector: PyramidDetector, preprocess: PreprocessConfig) -> None:
+    """Write any detector, put together by hand for one, as an ONNX graph of any batch, height and width.
+
+    Args:
+        path: the .onnx file.
+        detector: `RPN`, `FastRCNN` or `FasterRCNN` in inference mode, on the CPU.
+        preprocess: the mean, std and padding that it was trained with.
+    Raises:
+        ConfigError: the exporter is not installed.
+        ExportError: the detector cannot be followed or written.
+    """
+    graph = DeployGraph(detector, preprocess)
+    require("onnx").save(to_onnx(trace(graph), graph), path)
+
+
+def _finished(model: Any, exported: Exported, samples: Iterable[Sample]) -> Any:
     if exported.precision == "int8":
         model = quantize(model, samples)
     if exported.resizes:

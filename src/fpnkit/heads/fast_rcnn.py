@@ -171,11 +171,12 @@ class FastRCNNHead(nn.Module):
         keep = nms_keep(decoded, scores, config.nms_iou)
         survivors = scores.masked_fill(~keep, float("-inf")).reshape(images, classes * rois)
         best, index, valid = top_k(survivors, config.detections)
+        labels = torch.div(index, rois, rounding_mode="trunc")
         return Detections(
             boxes_xyxy=decoded.reshape(images, classes * rois, 4).gather(1, index[..., None].expand(-1, -1, 4)),
             scores=best.masked_fill(~valid, 0.0),
-            labels=index // rois,
-            levels=levels.gather(1, index % rois),
+            labels=labels,
+            levels=levels.gather(1, index - labels * rois),
             valid=valid,
         )
 

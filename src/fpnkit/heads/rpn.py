@@ -156,6 +156,19 @@ class RPNHead(nn.Module):
             return make(self.levels[0])
         return nn.ModuleDict({level.name: make(level) for level in self.levels})
 
+    def proposals(
+        self, features: Features, image_size: tuple[int, int], sizes: Tensor, *, count: int | None = None
+    ) -> Proposals:
+        """The proposals of a pyramid; see `propose`.
+
+        Args:
+            features: the pyramid.
+            image_size: padded height and width.
+            sizes, count: as for `propose`.
+        """
+        logits, deltas = self(features)
+        return self.propose(logits, deltas, self.anchor_grids(features, image_size), sizes, count=count)
+
     def propose(
         self,
         logits: list[Tensor],

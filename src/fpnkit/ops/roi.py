@@ -50,9 +50,9 @@ def multi_level_roi_align(
     """RoIAlign, each RoI on its own level.
 
     The RoIs come sorted by level, so that the pooled maps of the levels are simply one after the other: moving
-    pooled maps to another order costs more than all the rest of the tail. Their boxes are returned, too, to
-    decode deltas from: runtimes that compute in bfloat16 leave in float32 only what their results are made of, and would
-    round RoIs that lead to pooled maps alone, to 4 pixels at 600.
+    pooled maps to another order costs more than all the rest of the tail. Their boxes are returned, too, to decode
+    deltas from: runtimes that compute in bfloat16 leave in float32 only what their results are made of, and would
+    round boxes that lead to pooled maps alone, to 4 pixels at 600.
 
     Args:
         features: one (N, C, H/stride, W/stride) float map a level, finest first.
