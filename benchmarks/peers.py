@@ -1,7 +1,7 @@
 """fpnkit against torchvision on this machine: same weights, same image, same number of RoIs, interleaved in one run.
 
-python benchmarks/peers.py --quick --json peers.json      the four ratios, in five minutes
-python benchmarks/peers.py --json peers.json              every variant, more rounds
+python benchmarks/peers.py --quick --json peers.json      the four ratios, in less than five minutes
+python benchmarks/peers.py --out docs/benchmarks          every variant: peers.json, peers.md, peers.png
 
 Faster R-CNN ResNet-50-FPN at 800 x 1088, and the default model beside torchvision's MobileNetV3-FPN at 480 x 640.
 The weights of the former are random, spread so that there are 1,000 proposals and many detections: so times are right,
@@ -33,16 +33,19 @@ from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.data.samples import sample_images
 from fpnkit.detectors import FasterRCNN
 from fpnkit.engine.bench import machine
-from fpnkit.engine.checkpoint import ModelCard, load_weights, write_json
-from fpnkit.engine.graphs import describe
+from fpnkit.engine.checkpoint import load_weights, write_bytes, write_json
+from fpnkit.engine.engines import TorchEngine
+from fpnkit.engine.plots import new_figure, write_figure
 from fpnkit.engine.predict import find_model
+from fpnkit.graph.quantize import quantize
 from fpnkit.graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, require
-from fpnkit.graph.write import write_graph
+from fpnkit.graph.write import write_onnx
 from fpnkit.ops.boxes import iou
 from fpnkit.zoo import from_torchvision, torchvision_preprocess
 
 LARGE, SMALL = (800, 1088), (480, 640)
 CALIBRATION_IMAGES = 6
+QUICK_SECONDS, LEAST_ROUNDS = 240, 3
 
 RATIOS = {
     "bf16_vs_tv_openvino": ("torchvision, OpenVINO bf16", "fpnkit, OpenVINO bf16"),
@@ -57,21 +60,30 @@ Run = Callable[[], Any]
 
 def main() -> None:
     """Build, check, measure, write."""
+    began = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only what the ratios need")
     parser.add_argument("--rounds", type=int, help="default: 30, or 8 with --quick")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write figures, table and picture here")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_grad_enabled(False)
-    rounds = arguments.rounds or (8 if arguments.quick else 30)
+    rounds, until = arguments.rounds or 30, float("inf")
+    if arguments.quick:
+        rounds, until = arguments.rounds or 8, began + QUICK_SECONDS
     with tempfile.TemporaryDirectory() as folder:
         variants = large_variants(Path(folder), quick=arguments.quick) | small_variants(Path(folder))
-        figures = interleaved(variants, rounds)
+        figures = interleaved(variants, rounds, until)
     found = {name: figures[peer]["median"] / figures[ours]["median"] for name, (peer, ours) in RATIOS.items()}
-    print(as_markdown(figures, found, rounds))
+    content = {**found, "milliseconds": figures, "machine": surroundings()}
+    print(as_markdown(figures, found))
     if arguments.json:
-        write_json(arguments.json, {**found, "milliseconds": figures, "rounds": rounds, "machine": surroundings()})
+        write_json(arguments.json, content)
+    if arguments.out:
+        write_json(arguments.out / "peers.json", content)
+        write_bytes(arguments.out / "peers.md", as_markdown(figures, found).encode())
+        draw(arguments.out / "peers.png", figures)
 
 
 def large_variants(folder: Path, *, quick: bool) -> dict[str, Run]:
@@ -80,8 +92,7 @@ def large_variants(folder: Path, *, quick: bool) -> dict[str, Run]:
     model = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
     spread(model, image)
     detector, preprocess = from_torchvision(model), torchvision_preprocess(model)
-    ours = written(folder / "float32", detector, preprocess, "float32", LARGE)
-    int8 = written(folder / "int8", detector, preprocess, "int8", LARGE)
+    ours, int8 = written(folder / "ours", detector, preprocess)
     require_equal(model([image / 255])[0], OpenVinoRuntime(ours)(pixels, sizes))
     peer = folder / "torchvision.onnx"
     with quiet():
@@ -94,12 +105,13 @@ def large_variants(folder: Path, *, quick: bool) -> dict[str, Run]:
     }
     if quick:
         return variants
+    eager = TorchEngine(detector, torch.device("cpu"), "float32")
     detector.rpn.config = replace(detector.rpn.config, proposals=300)
-    few = written(folder / "few", detector, preprocess, "float32", LARGE)
-    few_int8 = written(folder / "few-int8", detector, preprocess, "int8", LARGE)
+    few, few_int8 = written(folder / "few", detector, preprocess)
     return variants | {
         "torchvision, OpenVINO float32": openvino_run(peer, (image / 255).numpy(), "f32"),
         "torchvision, ONNX Runtime float32": onnx_run(peer, (image / 255).numpy()),
+        "fpnkit eager, float32": lambda: eager.detect([image], preprocess),
         "fpnkit, OpenVINO float32": run_of(OpenVinoRuntime(ours), pixels, sizes),
         "fpnkit, ONNX Runtime float32": run_of(OnnxRuntime(ours), pixels, sizes),
         "fpnkit, 300 RoIs, OpenVINO bf16": run_of(OpenVinoRuntime(few, precision="bf16"), pixels, sizes),
@@ -117,39 +129,52 @@ def small_variants(folder: Path) -> dict[str, Run]:
         weights=None, weights_backbone=None, num_classes=2, min_size=SMALL[0], max_size=SMALL[1]
     ).eval()
     detector, card = load_weights(find_model("default"))
-    ours = written(folder / "default", detector, card.preprocess, "float32", SMALL)
+    path = folder / "default.onnx"
+    with quiet():
+        write_onnx(path, detector, card.preprocess)
     return {
         "torchvision MobileNetV3-FPN eager, float32": lambda: peer([image / 255]),
-        "fpnkit default, OpenVINO bf16": run_of(OpenVinoRuntime(ours, precision="bf16"), pixels, sizes),
+        "fpnkit default, OpenVINO bf16": run_of(OpenVinoRuntime(path, precision="bf16"), pixels, sizes),
     }
 
 
-def interleaved(variants: dict[str, Run], rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each variant: all of them in turn, round after round, after one round of warming up."""
+def interleaved(variants: dict[str, Run], rounds: int, until: float) -> dict[str, dict[str, float]]:
+    """Milliseconds of each variant: all of them in turn, round after round, after one round of warming up.
+
+    Args:
+        variants: what to time.
+        rounds: at most; `LEAST_ROUNDS` when time runs out.
+        until: on the clock of `time.perf_counter`.
+    """
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
+        if number > LEAST_ROUNDS and time.perf_counter() > until:
+            break
         for name, run in variants.items():
             began = time.perf_counter()
             run()
             if number:
                 times[name].append(1000 * (time.perf_counter() - began))
     return {
-        name: {"min": min(each), "median": statistics.median(each), "max": max(each)} for name, each in times.items()
+        name: {
+            "min": min(each),
+            "median": statistics.median(each),
+            "spread": float(np.subtract(*np.percentile(each, [75, 25]))),
+            "rounds": len(each),
+        }
+        for name, each in times.items()
     }
 
 
-def written(
-    folder: Path, detector: FasterRCNN, preprocess: PreprocessConfig, precision: str, size: tuple[int, int]
-) -> Path:
-    """The detector's ONNX graph of any size, in int8 calibrated with the sample photographs."""
+def written(folder: Path, detector: FasterRCNN, preprocess: PreprocessConfig) -> tuple[Path, Path]:
+    """The detector's ONNX graph of any size, and the same in int8, calibrated with the sample photographs."""
     folder.mkdir()
-    card = ModelCard(model="benchmark", classes=tuple(map(str, range(detector.num_classes))), preprocess=preprocess)
-    graph = {"format": "onnx", "precision": precision, "pixels": True, "resizes": False, "size": None}
-    exported = describe(card, detector, **graph)
-    samples = [network_input(size, number) for number in range(CALIBRATION_IMAGES)] if precision == "int8" else []
+    onnx, paths = require("onnx"), (folder / "float32.onnx", folder / "int8.onnx")
     with quiet():
-        write_graph(folder, detector, exported, samples)
-    return folder / exported.graph
+        write_onnx(paths[0], detector, preprocess)
+        samples = [network_input(LARGE, number) for number in range(CALIBRATION_IMAGES)]
+        onnx.save(quantize(onnx.load(paths[0]), samples), paths[1])
+    return paths
 
 
 def spread(model: Any, image: Tensor) -> None:
@@ -158,6 +183,8 @@ def spread(model: Any, image: Tensor) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
             module.weight.fill_(0.2 if name.endswith("bn3") else 1.0)  # training keeps residual branches small
+    sides = model.transform.min_size, model.transform.max_size
+    model.transform.min_size, model.transform.max_size = (image.shape[1] // 2,), image.shape[2] // 2  # faster
     model.eval().backbone.train()
     model.backbone(model.transform([image / 255])[0].tensors)
     model.eval()
@@ -166,6 +193,7 @@ def spread(model: Any, image: Tensor) -> None:
     predictions = [(rpn.cls_logits, 2.0), (rpn.bbox_pred, 0.3), (roi.cls_score, 2.0), (roi.bbox_pred, 1.0)]
     for layer, deviation in smoothing + predictions:
         standardise(layer, deviation, lambda: model([image / 255]))
+    model.transform.min_size, model.transform.max_size = sides
 
 
 def standardise(layer: nn.Module, deviation: float, run: Run) -> None:
@@ -229,21 +257,45 @@ def onnx_run(path: Path, image: np.ndarray) -> Run:
     return lambda: session.run(None, {"image": image})
 
 
-def as_markdown(figures: dict[str, dict[str, float]], found: dict[str, float], rounds: int) -> str:
+def as_markdown(figures: dict[str, dict[str, float]], found: dict[str, float]) -> str:
     """A table of milliseconds and the ratios."""
-    lines = [f"{', '.join(f'{key} {value}' for key, value in surroundings().items())}; {rounds} rounds", ""]
-    lines += ["| variant | ms min | median | max |", "|---|---|---|---|"]
+    lines = ["| variant | ms, least | median | between quartiles | rounds |", "|---|---|---|---|---|"]
     lines += [
-        f"| {name} | {each['min']:.1f} | {each['median']:.1f} | {each['max']:.1f} |" for name, each in figures.items()
+        f"| {name} | {each['min']:.1f} | {each['median']:.1f} | {each['spread']:.1f} | {each['rounds']} |"
+        for name, each in figures.items()
     ]
-    lines += ["", *(f"{name}: {value:.2f}" for name, value in found.items())]
-    return "\n".join(lines)
+    lines += ["", "| how many times faster, by medians | |", "|---|---|"]
+    lines += [f"| {name} | {value:.2f} |" for name, value in found.items()]
+    return "\n".join([*lines, "", ", ".join(f"{key} {value}" for key, value in surroundings().items()) + ".", ""])
+
+
+def draw(path: Path, figures: dict[str, dict[str, float]]) -> None:
+    """Bars of the medians of the large model, and of the small ones; thin lines from least to upper quartile."""
+    figure = new_figure(10, 6.5, layout="constrained")
+    small = [name for name in figures if "default" in name or "MobileNet" in name]
+    groups = {"ResNet-50-FPN, 800 x 1088": [name for name in figures if name not in small], "480 x 640": small}
+    panels = figure.subplots(2, 1, height_ratios=[len(each) + 1 for each in groups.values()])
+    for axes, (title, names) in zip(panels, groups.items(), strict=True):
+        medians = [figures[name]["median"] for name in names]
+        below = [figures[name]["median"] - figures[name]["min"] for name in names]
+        above = [figures[name]["spread"] for name in names]
+        colours = ["#9aa5b1" if name.startswith("torchvision") else "#2374ab" for name in names]
+        bars = axes.barh(names, medians, color=colours, xerr=[below, above], error_kw={"elinewidth": 0.8})
+        axes.bar_label(bars, labels=[f" {value:.0f}" for value in medians], fontsize=8, padding=12)
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(f"{title}: milliseconds, median", fontsize=10, loc="left")
+        axes.tick_params(labelsize=8)
+    write_figure(path, figure)
 
 
 def surroundings() -> dict[str, str]:
     """What the figures depend on."""
     names = ("torchvision", "onnxruntime", "openvino")
-    return machine() | {name: require(name).__version__.split("-")[0] for name in names}
+    able = require("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    bf16 = "yes" if "BF16" in able else "no: what is asked to be bf16 runs in float32"
+    versions = {name: require(name).__version__.split("-")[0] for name in names}
+    return machine() | versions | {"date": time.strftime("%Y-%m-%d"), "bf16": bf16}
 
 
 @contextlib.contextmanager

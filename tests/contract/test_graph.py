@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from fpnkit.backbones.same_padding import SameConv2d, simplify_same_padding
+from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.detectors import FasterRCNN
+from fpnkit.engine.engines import TorchEngine
 from fpnkit.zoo import build
 
 TRACED_AT = (2, 128, 160)
@@ -112,3 +114,25 @@ def test_simplified_same_padding_is_timms(kernel, stride, dilation: int) -> None
     assert list(conv.state_dict()) == names
     for image, wanted in zip(images, before, strict=True):
         torch.testing.assert_close(conv(image), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_compiled_engine_finds_the_same_and_compiles_no_size_anew(precision) -> None:
+    plain, compiled = (
+        TorchEngine(tiny.detector(), torch.device("cpu"), precision, compiled=each) for each in (False, True)
+    )
+    config = PreprocessConfig(short_side=160, long_side=256, mean=(0.5,) * 3, std=(0.2,) * 3)
+    photos = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in [(160, 200), (256, 160), (90, 96)]]
+    found = compiled.detect(photos[:1], config)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        found += [each for photo in photos[1:] for each in compiled.detect([photo], config)]
+    for mine, photo in zip(found, photos, strict=True):
+        (wanted,) = plain.detect([photo], config)
+        assert len(wanted) >= 5
+        if precision == "float32":
+            torch.testing.assert_close(mine.boxes_xyxy, wanted.boxes_xyxy, atol=1e-2, rtol=1e-4)
+            torch.testing.assert_close(mine.scores, wanted.scores, atol=1e-4, rtol=1e-3)
+        else:
+            assert abs(len(mine) - len(wanted)) <= 3
+            torch.testing.assert_close(mine.scores[:3], wanted.scores[:3], atol=0.05, rtol=0)

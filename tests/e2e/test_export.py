@@ -54,6 +54,11 @@ def test_an_export_finds_what_the_checkpoint_finds(exported, engine) -> None:
         assert torch.equal(mine.levels, wanted.levels)
 
 
+def test_an_export_is_not_compiled_once_more(exported) -> None:
+    with pytest.raises(ConfigError, match="compiled already"):
+        fpnkit.load(exported, compiled=True)
+
+
 def test_scales_work_with_an_export(exported) -> None:
     photo = sample_images()[0]
     graph, model = (fpnkit.load(which, scales=(0.5, 1)) for which in (exported, "default"))

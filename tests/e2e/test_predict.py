@@ -143,3 +143,25 @@ def test_the_real_command_predicts(tmp_path, start, photo, weights):
     assert written(tmp_path / "out") == ["photo.annotated.jpg", "predictions.json"]
     assert "1 images" in out
     assert str(tmp_path / "out") in out
+
+
+def test_photos_of_several_sizes_in_batches_are_found_as_alone(tmp_path, cli, photo, read_json):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, size in enumerate([(64, 48), (48, 64), (64, 48), (80, 80), (64, 48)]):
+        Image.open(photo).resize(size).save(folder / f"{number}.png")
+    (folder / "2b.png").write_bytes(b"no image")
+    words = ("predict", folder, "--min-score", 0)
+    assert cli(*words, "--out", tmp_path / "alone").code == 4
+    assert cli(*words, "--out", tmp_path / "batched", "--batch", 3).code == 4
+    alone, batched = (read_json(tmp_path / out / "predictions.json") for out in ("alone", "batched"))
+    assert [each["image"] for each in batched] == [each["image"] for each in alone]
+    for mine, wanted in zip(batched, alone, strict=True):
+        for one, other in zip(mine["detections"][:5], wanted["detections"][:5], strict=True):
+            assert one["score"] == pytest.approx(other["score"], abs=1e-3)
+    assert len(written(tmp_path / "batched")) == 6
+
+
+@pytest.mark.parametrize("option", ["--streams", "--batch"])
+def test_nothing_at_a_time_is_refused(option, cli, photo, tmp_path):
+    cli("predict", photo, option, 0, "--out", tmp_path / "out").refuses(2, f"{option} must be 1 or more")

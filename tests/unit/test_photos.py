@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fpnkit.cli.photos import each_photo
+from fpnkit.cli.photos import each_photo, one_by_one
 from fpnkit.errors import DataError
 
 PLACES = [(Path(f"{number}.jpg"), Path(f"{number}.out")) for number in range(40)]
@@ -19,7 +19,7 @@ def test_results_come_in_the_order_of_the_photographs() -> None:
         time.sleep(0.001 * (7 - int(path.stem) % 7))
         return int(path.stem)
 
-    assert each_photo(PLACES, [], look, doing="", workers=4) == list(range(40))
+    assert each_photo(PLACES, [], one_by_one(look), doing="", workers=4) == list(range(40))
 
 
 def test_no_more_than_asked_for_are_looked_at_at_a_time_and_few_wait() -> None:
@@ -36,7 +36,7 @@ def test_no_more_than_asked_for_are_looked_at_at_a_time_and_few_wait() -> None:
         with lock:
             state["now"] -= 1
 
-    each_photo(PLACES, [], look, doing="", workers=3)
+    each_photo(PLACES, [], one_by_one(look), doing="", workers=3)
     assert state["most"] == 3
     assert max(begun_before) <= 6
 
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_kept_apart() -> None:
         return int(path.stem)
 
     unusable: list[DataError] = []
-    seen = each_photo(PLACES, unusable, look, doing="", workers=4)
+    seen = each_photo(PLACES, unusable, one_by_one(look), doing="", workers=4)
     assert seen == [number for number in range(40) if number % 10 != 3]
     assert [str(each) for each in unusable] == [f"{number}.jpg: damaged" for number in (3, 13, 23, 33)]
 
@@ -63,5 +63,20 @@ def test_another_error_ends_it_at_once() -> None:
         time.sleep(0.002)
 
     with pytest.raises(OSError, match="No space left"):
-        each_photo(PLACES, [], look, doing="", workers=2)
+        each_photo(PLACES, [], one_by_one(look), doing="", workers=2)
     assert len(looked) < 10
+
+
+def test_groups_keep_the_order_and_what_cannot_be_read_is_kept_apart() -> None:
+    sizes: list[int] = []
+
+    def look(group) -> list[int | DataError]:
+        sizes.append(len(group))
+        numbers = [int(path.stem) for path, _ in group]
+        return [DataError(f"{number}") if number % 10 == 3 else number for number in numbers]
+
+    unusable: list[DataError] = []
+    seen = each_photo(PLACES, unusable, look, doing="", workers=3, batch=7)
+    assert seen == [number for number in range(40) if number % 10 != 3]
+    assert len(unusable) == 4
+    assert sorted(sizes) == [5, 7, 7, 7, 7, 7]

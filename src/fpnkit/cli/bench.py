@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .photos import add_device, add_engine
+from .photos import add_compile, add_device, add_engine
 
 EPILOG = """\
 examples:
@@ -35,6 +35,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     parser.add_argument("--streams", type=int, default=1, metavar="N", help="images at a time (default: %(default)s)")
     add_device(parser)
     add_engine(parser)
+    add_compile(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     return parser
 
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         precision=arguments.precision,
         engine=arguments.engine,
+        compiled=arguments.compile,
         streams=arguments.streams,
         tell=tell,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .output import require_folder
-from .photos import add_options, each_photo, find_places, free_place, require_score
+from .photos import add_options, each_photo, find_places, free_place, one_by_one, require_score
 
 EPILOG = """\
 examples:
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         draw_levels(picture, view)
         return view.object_sizes(), view.result.levels, view.result.scores
 
-    seen = each_photo(places, unusable, look, doing="looking")
+    seen = each_photo(places, unusable, one_by_one(look), doing="looking")
     sizes, levels, scores = (torch.cat(each) for each in zip(*seen, strict=True))
     steps = eq1_steps(predictor.detector)
     taken = {str(picture).casefold() for _, picture in places}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,9 @@ from typing import TypeVar
 from ..errors import ConfigError, DataError
 
 Seen = TypeVar("Seen")
+
+Place = tuple[Path, Path]
+"""A photograph, and the file for its picture."""
 
 OWN_ENDINGS = (".annotated.jpg", ".levels.jpg")
 
@@ -45,6 +48,15 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """--compile."""
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile: a minute of waiting, then faster on GPUs (engine torch only)",
+    )
+
+
 def require_score(score: float) -> None:
     """
     Raises:
@@ -55,21 +67,23 @@ def require_score(score: float) -> None:
 
 
 def each_photo(
-    places: list[tuple[Path, Path]],
+    places: Sequence[Place],
     unusable: list[DataError],
-    look: Callable[[Path, Path], Seen],
+    look: Callable[[Sequence[Place]], Sequence[Seen | DataError]],
     *,
     doing: str,
     workers: int = 1,
+    batch: int = 1,
 ) -> list[Seen]:
     """Look at every photograph; those that cannot be read are named and skipped.
 
     Args:
-        places: photographs, each with the file for its picture.
+        places: photographs.
         unusable: paths without any photograph; what cannot be read is added.
-        look: from a photograph and the file for its picture to what was seen.
+        look: from some photographs to what was seen in each, or why it cannot be read; see `one_by_one`.
         doing: words beside the progress bar.
-        workers: photographs that are looked at at a time, so that reading, computing and writing overlap.
+        workers: calls of `look` at a time, so that reading, computing and writing overlap.
+        batch: photographs that are looked at together.
     Raises:
         DataError: none could be read.
     """
@@ -80,28 +94,47 @@ def each_photo(
         for error in unusable:
             _warn(error)
     seen: list[Seen] = []
+    groups = [places[start : start + batch] for start in range(0, len(places), batch)]
     with progress_bar() as progress, ThreadPoolExecutor(workers) as pool:
-        for each in progress.track(_in_order(pool, look, places, 2 * workers), total=len(places), description=doing):
-            try:
-                seen.append(each.result())
-            except DataError as error:
-                unusable.append(error)
-                if several:
-                    _warn(error)
+        task = progress.add_task(doing, total=len(places), note="")
+        for each in _in_order(pool, look, groups, 2 * workers):
+            for found in each.result():
+                if not isinstance(found, DataError):
+                    seen.append(found)
+                else:
+                    unusable.append(found)
+                    if several:
+                        _warn(found)
+                progress.advance(task)
     if not seen:
         others = f" (none of {len(unusable)} images could be read)" if several else ""
         raise DataError(f"{unusable[0]}{others}")
     return seen
 
 
+def one_by_one(look: Callable[[Path, Path], Seen]) -> Callable[[Sequence[Place]], list[Seen | DataError]]:
+    """For `each_photo`, of a function that takes one photograph and the file for its picture."""
+
+    def attempt(place: Place) -> Seen | DataError:
+        try:
+            return look(*place)
+        except DataError as error:
+            return error
+
+    return lambda places: [attempt(place) for place in places]
+
+
 def _in_order(
-    pool: ThreadPoolExecutor, look: Callable[[Path, Path], Seen], places: list[tuple[Path, Path]], most: int
-) -> Iterator[Future[Seen]]:
-    """What comes of each photograph, in order; at most so many are under way, which keeps memory flat."""
-    waiting: deque[Future[Seen]] = deque()
+    pool: ThreadPoolExecutor,
+    look: Callable[[Sequence[Place]], Sequence[Seen | DataError]],
+    groups: Sequence[Sequence[Place]],
+    most: int,
+) -> Iterator[Future[Sequence[Seen | DataError]]]:
+    """What comes of each group, in order; at most so many are under way, which keeps memory flat."""
+    waiting: deque[Future[Sequence[Seen | DataError]]] = deque()
     try:
-        for place in places:
-            waiting.append(pool.submit(look, *place))
+        for group in groups:
+            waiting.append(pool.submit(look, group))
             if len(waiting) == most:
                 yield waiting.popleft()
         while waiting:
@@ -111,11 +144,11 @@ def _in_order(
             each.cancel()
 
 
-def find_places(paths: list[Path], out: Path, ending: str) -> tuple[list[tuple[Path, Path]], list[DataError]]:
+def find_places(paths: list[Path], out: Path, ending: str) -> tuple[list[Place], list[DataError]]:
     """Each photograph with the file for its picture, folders' in the same tree; and paths without any photograph."""
     from ..data.images import find_images
 
-    places: list[tuple[Path, Path]] = []
+    places: list[Place] = []
     unusable: list[DataError] = []
     taken: set[str] = set()
     for given in paths:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .output import require_folder
-from .photos import add_engine, add_options, each_photo, find_places, require_score
+from .photos import Place, add_compile, add_engine, add_options, each_photo, find_places, one_by_one, require_score
 
 if TYPE_CHECKING:
-    from ..engine.predict import Predictor, Result
+    from ..engine.predict import Picture, Predictor, Result
 
 EPILOG = """\
 examples:
@@ -59,11 +60,15 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         help="image sizes as factors of the model's own; detections of all are merged (default: 1)",
     )
     add_engine(parser)
+    add_compile(parser)
     parser.add_argument(
         "--streams",
         type=int,
         metavar="N",
-        help=f"images that a graph computes at a time (default: 1; measured when there are {MANY} or more)",
+        help=f"passes of a graph at a time (default: 1; measured when there are {MANY} images or more)",
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="images of one size that a pass takes (default: as above)"
     )
     return parser
 
@@ -71,12 +76,13 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Predict; 0 when every image was read, 4 when some were not, 3 when none was."""
     require_score(arguments.min_score)
-    if arguments.streams is not None and arguments.streams < 1:
-        raise ConfigError(f"--streams must be 1 or more, got {arguments.streams}")
+    for option in ("streams", "batch"):
+        if getattr(arguments, option) is not None and getattr(arguments, option) < 1:
+            raise ConfigError(f"--{option} must be 1 or more, got {getattr(arguments, option)}")
     require_folder(arguments.out)
     from ..data.samples import sample_images
     from ..engine.predict import load
-    from ..engine.throughput import best_streams
+    from ..engine.throughput import Way, best_way
     from .terminal import console, detections_table, tell
 
     places, unusable = find_places(arguments.paths, arguments.out, ENDING)
@@ -89,22 +95,22 @@ def run(arguments: argparse.Namespace) -> int:
             scales=arguments.scales,
             engine=arguments.engine,
             streams=streams,
+            compiled=arguments.compile,
             tell=tell,
         )
 
-    predictor, streams = open_with(arguments.streams or 1), arguments.streams or 1
-    if predictor.engine.name != "torch" and not arguments.streams and len(places) >= MANY:
-        streams = best_streams(open_with, sample_images()[0])
-        predictor = open_with(streams)
+    if len(places) >= MANY:
+        predictor, way = best_way(open_with, sample_images()[0], streams=arguments.streams, batch=arguments.batch)
+    else:
+        way = Way(arguments.streams or 1, arguments.batch or 1)
+        predictor = open_with(way.streams)
     if arguments.engine or predictor.engine.name != "torch":
-        tell(f"engine: {predictor.engine.name}, streams: {streams}")
+        tell(f"engine: {predictor.engine.name}, streams: {way.streams}, batch: {way.batch}")
 
-    def look(path: Path, picture: Path) -> dict[str, Any]:
-        result = predictor(path, min_score=arguments.min_score)
-        result.save(picture)
-        return _entry(path, result)
+    def look(group: Sequence[Place]) -> list[dict[str, Any] | DataError]:
+        return _look(predictor, group, arguments.min_score)
 
-    found = each_photo(places, unusable, look, doing="predicting", workers=streams + 1)
+    found = each_photo(places, unusable, look, doing="predicting", workers=way.streams + 1, batch=way.batch)
     _write(arguments, predictor.classes, found)
     console.print(detections_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
     count = sum(len(entry["detections"]) for entry in found)
@@ -112,6 +118,26 @@ def run(arguments: argparse.Namespace) -> int:
         f"{count} objects in {len(found)} images; pictures and predictions.json in {arguments.out}", soft_wrap=True
     )
     return 4 if unusable else 0
+
+
+def _look(predictor: Predictor, group: Sequence[Place], min_score: float) -> list[dict[str, Any] | DataError]:
+    """Find and draw; images of one size are in one pass, so that none is padded for another's sake."""
+    from ..data.images import read_image
+
+    pictures = one_by_one(lambda path, _: read_image(path))(group)
+    seen: list[dict[str, Any] | DataError | None] = [each if isinstance(each, DataError) else None for each in pictures]
+    by_size: dict[tuple[int, int], list[tuple[int, Picture]]] = {}
+    for number, picture in enumerate(pictures):
+        if not isinstance(picture, DataError):
+            size = predictor.preprocess.resized(picture.height, picture.width)
+            by_size.setdefault(size, []).append((number, picture))
+    for same in by_size.values():
+        results = predictor.batch([picture for _, picture in same], min_score=min_score)
+        for (number, _), result in zip(same, results, strict=True):
+            path, drawing = group[number]
+            result.save(drawing)
+            seen[number] = _entry(path, result)
+    return [each for each in seen if each is not None]
 
 
 def _numbers(text: str) -> tuple[float, ...]:

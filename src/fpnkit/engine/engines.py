@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from ..data.preprocess import Preprocess, PreprocessConfig, Size, pixel_batch, restore
 from ..detectors import FasterRCNN
@@ -45,25 +45,40 @@ class TorchEngine:
         detector: is copied.
         device: where it runs.
         precision: `float32` or `bf16`.
+        compiled: compile it, once for images of any size, and record CUDA graphs on a GPU: for each padded size one,
+            which `pad_to` keeps few. Operators that wait for the GPU stay outside of the recording.
     Attributes:
         detector: the copy that runs.
     """
 
     name = "torch"
 
-    def __init__(self, detector: FasterRCNN, device: torch.device, precision: str) -> None:
+    def __init__(self, detector: FasterRCNN, device: torch.device, precision: str, *, compiled: bool = False) -> None:
         self.detector = folded(detector).to(device).to(memory_format=torch.channels_last)
         self.device, self.precision = device, precision
         self._turn = threading.Lock()  # one pass takes all cores
         self.nms_iou, self.most = detector.roi.config.nms_iou, detector.roi.config.detections
+        self._run: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self.detector
+        if compiled:
+            mode = "reduce-overhead" if device.type == "cuda" else None
+            self._run = torch.compile(self.detector, fullgraph=True, dynamic=True, mode=mode)
 
     def detect(self, images: Sequence[Tensor], config: PreprocessConfig) -> list[Detections]:
-        """See `Engine`."""
+        """See `Engine`.
+
+        Raises:
+            ConfigError: it cannot be compiled here.
+        """
         batch = Preprocess(config)(images)
         images_last = batch.images.contiguous(memory_format=torch.channels_last)
-        with self._turn, mixed_precision(self.device, self.precision):
-            found = self.detector.detect(replace(batch, images=images_last).to(self.device))
-        return [restore(each.to("cpu"), batch, index) for index, each in enumerate(found)]
+        with self._turn, torch.no_grad(), mixed_precision(self.device, self.precision):
+            try:
+                outputs = self._run(images_last.to(self.device), batch.sizes.to(self.device))
+            except TorchDynamoException as error:
+                cause = str(error).strip().splitlines()[0]
+                raise ConfigError(f"torch.compile does not work here: {cause}: leave out --compile") from error
+            found = Detections(*(each.to("cpu") for each in outputs))
+        return [restore(found[index].unpadded(), batch, index) for index in range(len(batch))]
 
 
 class GraphEngine:

@@ -35,6 +35,19 @@ MOST_LOST = {"float32": 0.05, "bf16": 0.2, "int8": 1.0}
 """Points of AP that a graph may lose, by precision."""
 
 
+_COLUMNS = (
+    "image",
+    "batch",
+    "detections",
+    "of the graph",
+    "matched",
+    "box difference, px",
+    "score difference",
+    "PyTorch, ms",
+    "graph, ms",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """What to export.
@@ -168,17 +181,20 @@ def as_markdown(report: Report) -> str:
         f"# {exported.model} as {exported.format}, {exported.precision}",
         "",
         f"Against PyTorch in float32, on the CPU; the graph in {report.engine}. "
-        f"{100 * parity.matched:.2f} % of the detections have a twin of the same label at IoU above {TWIN_IOU[exported.precision]}.",
+        f"{100 * parity.matched:.2f} % of the detections have a twin of the same label at IoU above "
+        f"{TWIN_IOU[exported.precision]}; differences are those of twins.",
         "",
-        "| image | batch | detections | of the graph | matched | box difference, px | score difference | PyTorch, ms | graph, ms |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
     ]
     for case in parity.cases:
         shape = f"{case.shape[0]} x {case.shape[1]}" + " \\*" * case.resampled
         differences = f"{case.box_difference:.3g} | {case.score_difference:.2g}"
         times = f"{case.torch_ms:.1f} | {case.graph_ms:.1f}"
         share = f"{100 * case.matched:.2f} %"
-        lines.append(f"| {shape} | {case.batch} | {case.detections} | {case.found} | {share} | {differences} | {times} |")
+        lines.append(
+            f"| {shape} | {case.batch} | {case.detections} | {case.found} | {share} | {differences} | {times} |"
+        )
     if any(case.resampled for case in parity.cases):
         lines += ["", "\\* Resized inside the graph, to pixels that differ a little from PyTorch's: not counted above."]
     if report.ap_before is not None and report.ap_after is not None:

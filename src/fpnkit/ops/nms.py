@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 
-@torch.library.custom_op("fpnkit::nms_keep", mutates_args=())
+@torch.library.custom_op("fpnkit::nms_keep", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
 def nms_keep(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Which boxes survive greedy NMS, row by row.
 

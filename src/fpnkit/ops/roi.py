@@ -37,7 +37,7 @@ def roi_levels(rois_xyxy: Tensor, strides: Sequence[int], *, canonical_size: flo
     return (widest[..., None] >= coarser).sum(dim=-1)
 
 
-@torch.library.custom_op("fpnkit::multi_level_roi_align", mutates_args=())
+@torch.library.custom_op("fpnkit::multi_level_roi_align", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
 def multi_level_roi_align(
     features: list[Tensor],
     strides: list[int],
@@ -94,7 +94,7 @@ def _by_level(rows: Tensor, level_index: Tensor, levels: int) -> tuple[Tensor, .
     return rows.split(level_index.bincount(minlength=levels).tolist())
 
 
-@torch.library.custom_op("fpnkit::multi_level_roi_align_backward", mutates_args=())
+@torch.library.custom_op("fpnkit::multi_level_roi_align_backward", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
 def _backward_op(
     grad: Tensor,
     rois: Tensor,

@@ -80,4 +80,6 @@ def all_strides(levels: Sequence[LevelSpec], extra_levels: int) -> tuple[int, ..
 
 def subsample(feature: Tensor) -> Tensor:
     """Every second cell in both directions: (N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2))."""
-    return feature[:, :, ::2, ::2]  # with max_pool2d an exported graph would serve odd sizes only, or even ones
+    # With max_pool2d an exported graph would serve odd sizes only, or even ones; with gaps between its cells in memory
+    # a compiled one would be compiled again for other sizes.
+    return feature[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
