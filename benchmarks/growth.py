@@ -153,7 +153,7 @@ def surroundings() -> dict[str, str]:
 
 
 def draw(path: Path, found: Sequence[dict[str, Any]]) -> None:
-    """A column for what grows: milliseconds above, memory below; dotted, growth in proportion from the first point."""
+    """A column for what grows: milliseconds above, memory below; dotted, in proportion to the pixels."""
     figure = new_figure(15, 6, layout="constrained")
     panels = figure.subplots(2, len(POINTS))
     for column, (what, (_, engines)) in enumerate(POINTS.items()):
@@ -164,13 +164,13 @@ def draw(path: Path, found: Sequence[dict[str, Any]]) -> None:
                 x, y = [each["value"] for each in points], [each[key] for each in points]
                 (line,) = axes.plot(x, y, marker="o", markersize=3, label=engine)
                 if what.startswith("image side") and key == "least":
-                    proportion = [y[0] * (side / x[0]) ** 2 for side in x]
+                    proportion = [y[-1] * (side / x[-1]) ** 2 for side in x]
                     axes.plot(x, proportion, ":", color=line.get_color(), linewidth=1)
-            axes.set(xlabel=what, ylim=(0, None))
+            axes.set(xlabel=what, ylim=(0, 1.1 * max(each[key] for each in found if each["what"] == what)))
             axes.set_ylabel(label if column == 0 else "")
             axes.grid(alpha=0.3)
             if what.startswith("image side") and key == "least":
-                axes.set(xscale="log", yscale="log", ylim=(None, None))
+                axes.set(xscale="log", yscale="log", title="dotted: in proportion to pixels", ylim=(20, None))
                 axes.set_xticks(x, [f"{side:g}" for side in x], rotation=45)
                 axes.minorticks_off()
             if len(engines) > 1:

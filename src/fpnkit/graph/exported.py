@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from ..data.preprocess import PreprocessConfig
 from ..errors import CheckpointError
 from ..version import __version__
+from ..zoo.shipped import sha256
 
 CARD = "fpnkit.json"
 """Name of the description; a folder with it is an exported model."""
@@ -95,12 +95,6 @@ def read_card(folder: Path) -> Exported:
         if sha256(file) != expected:
             raise CheckpointError(f"{file}: changed since it was exported: export the model again")
     return exported
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parsed(content: dict[str, Any]) -> Exported:

@@ -26,10 +26,16 @@ def shipped_weights(name: str) -> Path:
     path = FOLDER / f"{name}.safetensors"
     if not path.is_file():
         raise CheckpointError(f"{path}: the shipped weights are missing: reinstall fpnkit")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256(path)
     if found != SHA256[name]:
         raise CheckpointError(
             f"{path}: the shipped weights were changed (sha256 {found[:12]}..., expected {SHA256[name][:12]}...): "
             "reinstall fpnkit"
         )
     return path
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
