@@ -199,10 +199,6 @@ def assert_exports(path: Path, model, *more: np.ndarray) -> None:
         assert_same(in_openvino(path, *given), reference)
 
 
-def test_a_region_proposal_network(tmp_path) -> None:
-    assert_exports(tmp_path / "rpn.onnx", tiny.detector(kind=RPN))
-
-
 def test_fast_rcnn_takes_proposals_of_any_number(tmp_path) -> None:
     corners = 100 * torch.rand(2, 40, 2)
     proposals = torch.cat([corners, corners + 5 + 60 * torch.rand(2, 40, 2)], dim=2)

@@ -17,8 +17,8 @@ from .deploy import DeployGraph
 from .first_layer import split_first_layer
 from .runtimes import require
 
-OPSET = 21
-"""The newest that ONNX Runtime takes: 1.32 has no RoiAlign of opset 22."""
+OPSET = 20
+"""The newest that ONNX Runtime 1.32 takes: it has no RoiAlign of opset 22, and refuses NNCF's int8 in opset 21."""
 
 _ANY_SCORE = -1e30
 """Below every score but the -inf of padding, which thereby never survives."""
