@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,32 +16,13 @@ from torch import Tensor, nn
 from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNHead
 from fpnkit.ops.roi import level_numbers
 from fpnkit.pyramids import (
-    FPN,
-    PAN,
     BiFPN,
-    FeatureHierarchy,
-    FinestLevel,
     ImagePyramid,
     Pyramid,
-    SingleMap,
-    TopDownOnly,
 )
 from fpnkit.structures import LevelSpec
 
-PYRAMIDS: dict[str, Callable[..., Pyramid]] = {
-    "FPN": FPN,
-    "FPN, residual": partial(FPN, connection="residual"),
-    "FPN, batch norm": partial(FPN, norm=nn.BatchNorm2d),
-    "FPN, conv_c5": partial(FPN, extra="conv_c5"),
-    "FPN, conv_p5": partial(FPN, extra="conv_p5"),
-    "ImagePyramid": ImagePyramid,
-    "SingleMap": SingleMap,
-    "FeatureHierarchy": FeatureHierarchy,
-    "TopDownOnly": TopDownOnly,
-    "FinestLevel": FinestLevel,
-    "PAN": PAN,
-    "BiFPN": partial(BiFPN, repeats=1),
-}
+PYRAMIDS = {**tiny.PYRAMIDS, "BiFPN": partial(BiFPN, repeats=1)}
 
 
 @st.composite

@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             tell=tell,
         )
 
-    if len(places) >= MANY:
+    if len(places) >= MANY and None in (arguments.streams, arguments.batch):
         predictor, way = best_way(open_with, sample_images()[0], streams=arguments.streams, batch=arguments.batch)
     else:
         way = Way(arguments.streams or 1, arguments.batch or 1)

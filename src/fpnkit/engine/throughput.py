@@ -39,28 +39,23 @@ def best_way(
         picture: to measure with.
         streams, batch: fixed when given. A PyTorch network has one stream.
     """
-    open_once = cache(open_with)
-    cores = os.cpu_count() or 1
-    several = sorted({1, max(1, cores // 4), max(1, cores // 2), cores})
-    if open_once(streams or 1).engine.name == "torch":
-        several = [1]
-    tried = [Way(each, batch or 1) for each in ([streams] if streams else several)]
-    times = {way: _seconds_an_image(open_once(way.streams), picture, way) for way in tried} if len(tried) > 1 else {}
-    best = min(times, key=times.__getitem__) if times else tried[0]
-    if batch is None:
-        best = _larger_batch(open_once(best.streams), picture, best)
-    return open_once(best.streams), best
+    open_once, cores = cache(open_with), os.cpu_count() or 1
 
+    def seconds(way: Way) -> float:
+        return _seconds_an_image(open_once(way.streams), picture, way)
 
-def _larger_batch(predictor: Predictor, picture: Picture, way: Way) -> Way:
-    least = _seconds_an_image(predictor, picture, way)
-    for batch in BATCHES[1:]:
-        larger = Way(way.streams, batch)
-        seconds = _seconds_an_image(predictor, picture, larger)
-        if seconds > 0.95 * least:
+    able = [streams] if streams else sorted({1, max(1, cores // 4), max(1, cores // 2), cores})
+    if open_once(able[0]).engine.name == "torch":
+        able = able[:1]
+    times = {way: seconds(way) for way in (Way(each, batch or 1) for each in able)}
+    best = min(times, key=times.__getitem__)
+    least = times[best]
+    for larger in BATCHES[1:] if batch is None else ():
+        way = Way(best.streams, larger)
+        if (took := seconds(way)) > 0.95 * least:
             break
-        way, least = larger, seconds
-    return way
+        best, least = way, took
+    return open_once(best.streams), best
 
 
 def _seconds_an_image(predictor: Predictor, picture: Picture, way: Way) -> float:
