@@ -18,6 +18,7 @@ from ..data.samples import sample_images
 from ..engine.checkpoint import load_weights, write_bytes, write_json
 from ..engine.engines import Engine, TorchEngine, network_input
 from ..engine.evaluate import evaluate_engine
+from ..engine.fold import folded
 from ..engine.graphs import describe, open_exported, published
 from ..errors import ConfigError, ExportError
 from ..graph.exported import Exported
@@ -136,7 +137,7 @@ def export(
         raise ConfigError("int8 is calibrated with images like those that the model will see: give some hundred")
     with published(out) as folder:
         watcher.on_stage("writing the graph", None)
-        write_graph(folder, detector, exported, _samples(photos, exported))
+        write_graph(folder, folded(detector), exported, _samples(photos, exported))
         graph, exported = open_exported(folder)
         model = TorchEngine(detector, torch.device("cpu"), "float32")
         pictures = [read_image(path) for path in (list(photos)[:6] or sample_images())]
