@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from PIL import Image
 
 from fpnkit.data.coco import read_coco
+from fpnkit.engine.evaluate import evaluate
 from fpnkit.errors import DataError
 
 CHEAP = ("--model", "faster_rcnn_lite0_fpn", "--epochs", "1", "--batch-size", "2", "--crop", "32")
@@ -13,7 +15,7 @@ CHEAP = ("--model", "faster_rcnn_lite0_fpn", "--epochs", "1", "--batch-size", "2
 
 @pytest.fixture
 def refused(cli, coco, tmp_path):
-    """`fpnkit train` on the spoilt data set ends with exit code 3 and a line with these words."""
+    """`fpnkit train --strict` on the spoilt data set ends with exit code 3 and a line with these words."""
 
     def check(*mentions, content=None, code=3, options=()):
         if content is None:
@@ -21,7 +23,7 @@ def refused(cli, coco, tmp_path):
         else:
             coco.json.write_bytes(content)
         data = ("--data", coco.json, "--images", coco.images, "--val", coco.json, "--val-images", coco.images)
-        cli("train", *data, "--out", tmp_path / "run", *CHEAP, *options).refuses(code, *mentions)
+        cli("train", *data, "--out", tmp_path / "run", "--strict", *CHEAP, *options).refuses(code, *mentions)
 
     return check
 
@@ -52,8 +54,8 @@ def test_file_that_is_not_coco_is_refused(kind, refused, coco):
 
 def test_missing_file_and_folder_are_told_apart(cli, coco, tmp_path):
     rest = ("--val", coco.json, "--val-images", coco.images, "--out", tmp_path / "run", *CHEAP)
-    cli("train", "--data", "no.json", "--images", coco.images, *rest).refuses(3, "no.json: no such annotation file")
-    cli("train", "--data", coco.folder, "--images", coco.images, *rest).refuses(3, f"{coco.folder}: not a file")
+    cli("train", "--data", "no.json", "--images", coco.images, *rest).refuses(3, "no.json: no such file or folder")
+    cli("train", "--data", coco.images, "--images", coco.images, *rest).refuses(3, f"{coco.images}: expected a COCO")
     cli("train", "--data", coco.json, "--images", "nowhere", *rest).refuses(3, "nowhere: no such image folder")
     cli("train", "--data", coco.json, "--images", coco.json, *rest).refuses(3, f"{coco.json}: not a folder")
 
@@ -88,6 +90,8 @@ BAD_ANNOTATIONS = {
     "crowd as text": ({"iscrowd": "0"}, "expected iscrowd 0 or 1, got '0'"),
     "duplicate id": ({"id": 1}, "annotation 1: this annotation id is used twice"),
     "id as text": ({"id": "a"}, "annotation 'a': expected an object with an integer id"),
+    "mask of two points": ({"segmentation": [[1, 2, 3, 4]]}, "expected polygons of three or more points"),
+    "mask as text": ({"segmentation": "0,0"}, "expected segmentation as polygons or run lengths"),
     "huge id": ({"id": 10**30}, "expected an object with an integer id"),
 }
 
@@ -153,7 +157,7 @@ def test_an_error_stays_one_short_line_whatever_the_file_holds(cli, coco, tmp_pa
     coco.content["images"][0]["file_name"] = "../" * 1000
     coco.write()
     data = ("--data", coco.json, "--images", coco.images, "--val", coco.json, "--val-images", coco.images)
-    outcome = cli("train", *data, "--out", tmp_path / "run", *CHEAP)
+    outcome = cli("train", *data, "--out", tmp_path / "run", "--strict", *CHEAP)
     outcome.refuses(3)
     assert len(outcome.err) < 600
 
@@ -172,17 +176,22 @@ def test_class_asked_for_twice_is_refused(refused):
     refused("class 'disc' is named twice", options=("--classes", "disc", "disc"))
 
 
-def test_few_bad_records_of_many_are_left_out_with_a_warning(coco):
-    good = coco.content["annotations"][0]
-    coco.content["annotations"] = [{**good, "id": number} for number in range(1, 3001)]
-    coco.content["annotations"][5]["bbox"] = [NAN] * 4
-    coco.write()
-    data = read_coco(coco.json, coco.images)
-    assert len(data.records[0].boxes_xyxy) == 2999
+def test_bad_records_are_named_and_left_out_by_default(coco):
+    before = [len(record.labels) for record in read_coco(coco.json, coco.images).records]
+    coco.content["annotations"][2]["bbox"] = [NAN] * 4
+    data = read_coco(coco.write().json, coco.images)
+    assert [len(record.labels) for record in data.records] == [before[0], before[1] - 1]
     (problem,) = data.problems
-    assert str(problem).startswith(f"{coco.json}: annotation 6: bbox")
-    with pytest.raises(DataError, match="annotation 6"):
-        read_coco(coco.json, coco.images, max_bad_share=0)
+    assert str(problem).startswith(f"{coco.json}: annotation 3: bbox")
+    with pytest.raises(DataError, match="annotation 3"):
+        read_coco(coco.json, coco.images, strict=True)
+
+
+def test_objects_of_a_refused_image_are_not_named_once_more(coco):
+    coco.content["images"][0]["file_name"] = "gone.png"
+    data = read_coco(coco.write().json, coco.images)
+    assert [problem.record for problem in data.problems] == ["image 1"]
+    assert [record.image_id for record in data.records] == [2]
 
 
 def test_data_without_any_object_is_refused_before_training(refused, coco):
@@ -207,24 +216,39 @@ def test_names_with_backslashes_are_folders(coco):
     assert read_coco(coco.json, coco.images).records[0].path.is_file()
 
 
-@pytest.mark.usefixtures("loaded")
+SMALL = {"height": 95}
+
+
+def test_images_that_cannot_be_used_are_left_out(cli, coco, tmp_path, loaded):
+    coco.content["categories"][0]["name"] = "person"
+    (coco.images / "2.png").write_bytes((coco.images / "2.png").read_bytes()[:200])
+    words = ("evaluate", "x", "--data", coco.write().json, "--out", tmp_path / "out")
+    outcome = cli(*words)
+    assert outcome.code == 0
+    assert f"left out: {coco.images / '2.png'}: image 2: damaged image" in outcome.err
+    cli(*words, "--strict").refuses(3, f"{coco.images / '2.png'}: damaged image")
+    coco.content["images"][0].update(SMALL)
+    coco.content["annotations"] = [each for each in coco.content["annotations"] if sum(each["bbox"][1::2]) < 95]
+    coco.write()
+    cli(*words).refuses(3, "none of the 2 images can be used")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 class TestWhileLoading:
-    """What only shows when an image is decoded, in this process or in a loading one."""
+    """Images that were good when they were checked, decoded in this process or in a loading one."""
 
     @pytest.fixture
-    def evaluate(self, cli, coco, tmp_path, workers):
+    def evaluated(self, coco, untrained, workers):
         coco.content["categories"][0]["name"] = "person"
-        options = ("--out", tmp_path / "out", "--workers", workers)
-        return lambda: cli("evaluate", "x", "--data", coco.write().json, "--images", coco.images, *options)
+        data = read_coco(coco.write().json, coco.images, classes=["person"])
+        return lambda: evaluate(untrained.detector, data, untrained.preprocess, workers=workers)
 
-    def test_image_of_another_size_than_annotated_is_named(self, evaluate, coco):
-        for image in coco.content["images"]:
-            image["height"] = 95
-        reason = "the image is 96 x 96 pixels, its annotation says 96 x 95"
-        coco.content["annotations"] = [each for each in coco.content["annotations"] if sum(each["bbox"][1::2]) < 95]
-        evaluate().refuses(3, coco.images / "1.png", reason)
+    def test_image_of_another_size_than_annotated_is_named(self, evaluated, coco):
+        Image.new("RGB", (96, 97)).save(coco.images / "1.png")
+        with pytest.raises(DataError, match=r"1\.png: the image is 96 x 97 pixels, its annotation says 96 x 96"):
+            evaluated()
 
-    def test_damaged_image_is_named(self, evaluate, coco):
+    def test_damaged_image_is_named(self, evaluated, coco):
         (coco.images / "2.png").write_bytes((coco.images / "2.png").read_bytes()[:200])
-        evaluate().refuses(3, f"{coco.images / '2.png'}: damaged image")
+        with pytest.raises(DataError, match=r"2\.png: damaged image"):
+            evaluated()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fpnkit.data.coco import CocoDataset, Record
+from fpnkit.data.annotated import AnnotatedImages, Record
 from fpnkit.data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader, pad_targets
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
 from fpnkit.errors import ConfigError, DataError
@@ -29,16 +29,16 @@ def painted(path, width: int = 80, height: int = 60, boxes=(BOX,), **changes) ->
 
 
 @pytest.fixture
-def folder(tmp_path) -> CocoDataset:
+def folder(tmp_path) -> AnnotatedImages:
     """Six images of different sizes, the last without objects."""
     sizes = [(80, 60), (60, 80), (100, 50), (48, 48), (72, 64), (64, 64)]
     records = tuple(
         painted(tmp_path / f"{i}.png", *size, boxes=(BOX,) if i < 5 else (), image_id=i) for i, size in enumerate(sizes)
     )
-    return CocoDataset(records, ("thing",), (1,), tmp_path / "instances.json")
+    return AnnotatedImages(records, ("thing",), (1,), tmp_path / "instances.json")
 
 
-def dataset(records: CocoDataset, augment: AugmentConfig | None = None, seed: int = 0) -> DetectionDataset:
+def dataset(records: AnnotatedImages, augment: AugmentConfig | None = None, seed: int = 0) -> DetectionDataset:
     changed = Augment(augment, fill=(0, 0, 0)) if augment else None
     return DetectionDataset(records, PREPROCESS, augment=changed, seed=seed)
 
@@ -173,7 +173,7 @@ def test_labels_and_crowds_follow_their_boxes(tmp_path, monkeypatch):
     boxes = ((0.0, 0.0, 10.0, 10.0), (10.0, 10.0, 20.0, 20.0), (20.0, 20.0, 30.0, 30.0))
     record = painted(tmp_path / "a.png", 32, 32, boxes=boxes)
     record = replace(record, labels=(5, 6, 7), crowd=(False, True, False))
-    data = dataset(CocoDataset((record,), tuple("abcdefgh"), tuple(range(8)), tmp_path), AugmentConfig(crop=32))
+    data = dataset(AnnotatedImages((record,), tuple("abcdefgh"), tuple(range(8)), tmp_path), AugmentConfig(crop=32))
     left = torch.tensor([2, 1])
     data.augment = lambda image, record: (image, torch.tensor(record.boxes_xyxy)[left], left)
     sample = data[0, 0]
@@ -190,7 +190,7 @@ def test_without_augmentation_boxes_move_with_pixels(folder):
 
 def test_boxes_follow_each_side_by_itself(tmp_path):
     record = painted(tmp_path / "a.png", 300, 2, boxes=((0.0, 0.0, 300.0, 2.0),))
-    sample = dataset(CocoDataset((record,), ("thing",), (1,), tmp_path))[0, 0]
+    sample = dataset(AnnotatedImages((record,), ("thing",), (1,), tmp_path))[0, 0]
     assert sample["image"].shape == (3, 1, 96)
     torch.testing.assert_close(sample["boxes"], torch.tensor([[0.0, 0.0, 96.0, 1.0]]))
 
@@ -228,7 +228,7 @@ def test_an_image_of_another_size_than_annotated_is_refused(tmp_path):
     record = painted(tmp_path / "a.png", 80, 60)
     wrong = replace(record, width=81)
     with pytest.raises(DataError, match=r"a.png: the image is 80 x 60 pixels, its annotation says 81 x 60"):
-        dataset(CocoDataset((wrong,), ("thing",), (1,), tmp_path))[0, 0]
+        dataset(AnnotatedImages((wrong,), ("thing",), (1,), tmp_path))[0, 0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

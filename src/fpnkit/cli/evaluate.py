@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
+from .data_options import FORMATS, add_choice, add_images_dir, read
 from .output import require_folder
 from .photos import add_device, add_engine
 
 EPILOG = """\
 examples:
   fpnkit evaluate default --data val.json --images val/ --classes person
-  fpnkit evaluate runs/mine --data val.json --images val/ --out report
+  fpnkit evaluate runs/mine --data mydata:test --out report
 
 prints and writes to --out:
   metrics.json            AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large,
@@ -29,14 +30,15 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "evaluate",
         help="COCO average precision and proposal recall",
-        description="Score a detector on COCO-format data.",
+        description="Score a detector as COCO does, on annotations of any format.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="'default', a run's or export's folder, or a .safetensors file")
-    parser.add_argument("--data", type=Path, required=True, metavar="JSON", help="annotations")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="default: the model's classes")
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", nargs="+", required=True, metavar="DATA", help=FORMATS)
+    add_images_dir(data)
+    add_choice(data, classes="the model's")
     parser.add_argument(
         "--out", type=Path, default=Path("fpnkit-evaluation"), metavar="DIR", help="default: %(default)s"
     )
@@ -49,13 +51,12 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; 0 when done."""
-    from ..data.coco import read_coco
     from ..engine.checkpoint import write_json
     from ..engine.engines import TorchEngine
     from ..engine.evaluate import evaluate, evaluate_engine
     from ..engine.plots import draw_precision_recall, require_matplotlib
     from ..engine.predict import load
-    from .terminal import console, metrics_table, progress_bar, tell, warn_of_problems
+    from .terminal import console, metrics_table, progress_bar, tell
 
     require_matplotlib()
     if arguments.batch_size < 1 or arguments.workers < 0:
@@ -66,13 +67,19 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.engine or predictor.engine.name != "torch":
         tell(f"engine: {predictor.engine.name}")
-    dataset = read_coco(arguments.data, arguments.images, classes=arguments.classes or predictor.classes)
+    dataset = read(
+        arguments.data,
+        images_dir=arguments.images,
+        classes=arguments.classes or predictor.classes,
+        some=not arguments.classes,
+        rename=arguments.rename,
+        strict=arguments.strict,
+    )
     if dataset.classes != predictor.classes:
         raise CheckpointError(
             f"{arguments.model} knows {len(predictor.classes)} classes ({', '.join(predictor.classes[:5])}), "
             f"asked for {len(dataset.classes)} ({', '.join(dataset.classes[:5])}): pass --classes as it was trained"
         )
-    warn_of_problems(dataset)
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(dataset.records))
         if isinstance(predictor.engine, TorchEngine):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from ..data.coco import CocoDataset
+from .data_options import FORMATS, add_images_dir, read
 
 EPILOG = """\
 examples:
@@ -56,19 +54,18 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     graph.add_argument("--resize", action="store_true", help="resize inside, too: images of any one size, as they are")
     proof = parser.add_argument_group("proof")
     proof.add_argument("--calibrate", type=Path, metavar="DIR", help="images for int8, some hundred like your own")
-    proof.add_argument("--data", type=Path, metavar="JSON", help="annotations, to measure AP before and after")
-    proof.add_argument("--images", type=Path, metavar="DIR", help="their images")
+    proof.add_argument("--data", nargs="+", metavar="DATA", help=f"to measure AP before and after: {FORMATS}")
+    add_images_dir(proof)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; 0 when the graph was written and is as good as it must be."""
-    if (arguments.data is None) != (arguments.images is None):
-        raise ConfigError("--data and --images go together: the annotations and the folder of their images")
     if arguments.int8 and not arguments.calibrate:
         raise ConfigError("--int8 needs --calibrate DIR: a folder with some hundred images like your own")
     from ..data.images import find_images
     from ..engine.checkpoint import read_card
+    from ..engine.plots import require_matplotlib
     from ..engine.predict import find_model
     from ..export.export import ExportConfig, as_markdown, export
     from .terminal import ExportScreen, console
@@ -84,23 +81,15 @@ def run(arguments: argparse.Namespace) -> int:
         size=arguments.size,
     )
     photos = list(find_images([arguments.calibrate])) if arguments.calibrate else []
-    data = _data(arguments, read_card(weights).classes) if arguments.data else None
+    data = None
+    if arguments.data:
+        require_matplotlib()
+        data = read(arguments.data, images_dir=arguments.images, classes=read_card(weights).classes, some=True)
     with ExportScreen() as screen:
         report = export(weights, arguments.out, config, photos=photos, data=data, watcher=screen)
     console.print(as_markdown(report), soft_wrap=True, markup=False, highlight=False)
     console.print(f"{report.exported.graph}, fpnkit.json, report.md and report.json in {arguments.out}", soft_wrap=True)
     return 0
-
-
-def _data(arguments: argparse.Namespace, classes: tuple[str, ...]) -> CocoDataset:
-    from ..data.coco import read_coco
-    from ..engine.plots import require_matplotlib
-    from .terminal import warn_of_problems
-
-    require_matplotlib()
-    dataset = read_coco(arguments.data, arguments.images, classes=classes)
-    warn_of_problems(dataset)
-    return dataset
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from ..errors import ConfigError
+from .data_options import add_backbone_weights, add_machine_options, add_training_data, read_training_data
 from .output import require_folder
-from .training_options import add_backbone_weights, add_data_options, add_machine_options, read_data
 
 NAMES = ("table1", "table2", "table3", "necks")
 
@@ -39,7 +39,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", choices=NAMES, metavar="STUDY", help=", ".join(NAMES))
-    add_data_options(parser, out="DIR", out_help="the study's folder")
+    add_training_data(parser, out="DIR", out_help="the study's folder")
     budget = parser.add_argument_group("budget, the same for every row")
     budget.add_argument("--budget", type=int, default=500, metavar="STEPS", help="optimiser steps (default: 500)")
     budget.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, by letter or name (default: all)")
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     fill = backbone_filler(arguments.backbone, arguments.backbone_weights)
     fill(backbones.timm(arguments.backbone))  # what does not fit is better known before the data is read
     require_folder(arguments.out)
-    train_data, val_data = read_data(arguments)
+    train_data, val_data = read_training_data(arguments)
     study = Study(
         table=STUDIES[arguments.study].only(arguments.rows),
         config=config,

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .data_options import add_backbone_weights, add_machine_options, add_training_data, read_training_data
 from .output import require_folder
-from .training_options import add_backbone_weights, add_data_options, add_machine_options, read_data
 
 EPILOG = """\
 examples:
-  fpnkit train --data train.json --images train/ --val val.json --val-images val/ --out runs/mine
+  fpnkit train --data mydata/ --out runs/mine         a VOC or YOLO folder with train and val
+  fpnkit train --data train.json --val val.json --out runs/mine          images are found beside the files
   fpnkit train ... --classes person dog --model faster_rcnn_lite0_fpn --epochs 20
   fpnkit train ... --out runs/mine --resume          go on after Ctrl-C, SIGTERM or a crash
 
@@ -25,12 +26,12 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     """Declare the verb and its options."""
     parser = verbs.add_parser(
         "train",
-        help="train a detector on COCO-format data",
-        description="Train a detector on your own images (COCO JSON).",
+        help="train a detector on your own images",
+        description="Train a detector on your own images: COCO, Pascal VOC or YOLO, told apart by looking.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    data = add_data_options(parser, out="RUN", out_help="the run's folder")
+    data = add_training_data(parser, out="RUN", out_help="the run's folder")
     data.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="faster_rcnn_r50_fpn", help="name in the zoo (default: %(default)s)")
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and not folder.state.exists():
         raise ConfigError(f"{folder.state}: not there, nothing to resume: leave out --resume to start a run")
     require_folder(arguments.out)
-    train_data, val_data = read_data(arguments)
+    train_data, val_data = read_training_data(arguments)
     weights = "none" if arguments.resume else arguments.backbone_weights
     trainer = Trainer(
         config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import DataError
@@ -23,6 +24,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a small file can hold a huge image."""
 
+ORIENTATION, TURNED = ExifTags.Base.Orientation, (5, 6, 7, 8)
+"""EXIF's tag, and its values that exchange width and height."""
+
 
 def read_image(path: str | Path) -> Image.Image:
     """Decode a file to RGB, upright by its EXIF orientation.
@@ -34,7 +38,31 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         DataError: missing, empty, truncated, another format, or more than `MAX_PIXELS`; the text names the file.
     """
-    path = Path(path)
+    with _opened(Path(path)) as image:
+        return to_rgb(image)
+
+
+def image_size(path: str | Path, *, decode: bool = False) -> tuple[int, int]:
+    """Width and height of an upright image, from its header.
+
+    Args:
+        path: the file.
+        decode: read all of it, a JPEG at an eighth of its size: that finds what is damaged, at little cost.
+    Raises:
+        DataError: see `read_image`; without `decode` nothing behind the header is looked at.
+    """
+    with _opened(Path(path)) as image:
+        width, height = image.size
+        turned = image.getexif().get(ORIENTATION, 1) in TURNED
+        if decode:
+            image.draft("L", (max(1, width // 8), max(1, height // 8)))
+            image.load()
+    return (height, width) if turned else (width, height)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A file's image, not decoded yet; whatever goes wrong with it becomes a `DataError` that names the file."""
     try:
         if not path.is_file():
             raise DataError(f"{path}: not a file" if path.exists() else f"{path}: no such image file")
@@ -44,7 +72,7 @@ def read_image(path: str | Path) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
                 _require_pixels(path, image.size)
-                return to_rgb(image)
+                yield image
     except DataError:
         raise
     except UnidentifiedImageError:

@@ -15,9 +15,10 @@ from torchvision.transforms import v2
 
 from ..errors import ConfigError, DataError
 from ..structures import ImageBatch, Targets
-from .coco import CocoDataset, Record
+from .annotated import AnnotatedImages, Record
 from .images import read_image, to_tensor
 from .preprocess import Preprocess
+from .read import wrong_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class DetectionDataset(Dataset):
     """
 
     def __init__(
-        self, dataset: CocoDataset, preprocess: Preprocess, *, augment: Augment | None = None, seed: int = 0
+        self, dataset: AnnotatedImages, preprocess: Preprocess, *, augment: Augment | None = None, seed: int = 0
     ) -> None:
         self.dataset = dataset
         self.preprocess = preprocess
@@ -103,7 +104,8 @@ class DetectionDataset(Dataset):
         epoch, index = key
         record = self.dataset.records[index]
         image = to_tensor(read_image(record.path))
-        _require_size(image, record)
+        if reason := wrong_size(record, (image.shape[2], image.shape[1])):
+            raise DataError(f"{record.path}: {reason}")
         labels, crowd = torch.tensor(record.labels, dtype=torch.int64), torch.tensor(record.crowd, dtype=torch.bool)
         if self.augment:
             with torch.random.fork_rng(devices=[]):
@@ -204,7 +206,7 @@ def make_loader(
 
 
 def make_training_loader(
-    data: CocoDataset, preprocess: Preprocess, augment: AugmentConfig, *, seed: int, batch_size: int, workers: int
+    data: AnnotatedImages, preprocess: Preprocess, augment: AugmentConfig, *, seed: int, batch_size: int, workers: int
 ) -> tuple[BatchLoader, EpochSampler]:
     """A shuffled loader of augmented images, which are padded with the mean colour."""
     fill = [round(255 * mean) for mean in preprocess.config.mean]
@@ -221,12 +223,3 @@ def _leave_signals_to_parent(worker: int) -> None:
 def _areas(boxes_xyxy: Tensor) -> Tensor:
     sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clamp(min=0).as_subclass(Tensor)
     return sides[:, 0] * sides[:, 1]
-
-
-def _require_size(image: Tensor, record: Record) -> None:
-    height, width = image.shape[1:]
-    if (width, height) != (record.width, record.height):
-        raise DataError(
-            f"{record.path}: the image is {width} x {height} pixels, its annotation says "
-            f"{record.width} x {record.height}"
-        )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.coco import CocoDataset, Record, ground_truth, require_objects
+from ..data.annotated import AnnotatedImages, Record, ground_truth, require_objects
 from ..data.images import read_image, to_tensor
 from ..data.loader import DetectionDataset, make_loader
 from ..data.preprocess import Preprocess, PreprocessConfig, restore
@@ -58,7 +58,7 @@ class Evaluation:
 
 def evaluate(
     detector: FasterRCNN,
-    dataset: CocoDataset,
+    dataset: AnnotatedImages,
     preprocess: Preprocess,
     *,
     device: torch.device | str = "cpu",
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def evaluate_engine(
-    engine: Engine, dataset: CocoDataset, config: PreprocessConfig, *, on_image: Callable[[], None] = lambda: None
+    engine: Engine, dataset: AnnotatedImages, config: PreprocessConfig, *, on_image: Callable[[], None] = lambda: None
 ) -> Evaluation:
     """Score what an engine finds, image by image as `fpnkit predict` does; there are no proposals to score.
 
@@ -122,7 +122,7 @@ def evaluate_engine(
 
 def collect(
     find: Find,
-    dataset: CocoDataset,
+    dataset: AnnotatedImages,
     preprocess: Preprocess,
     *,
     device: torch.device | str,
@@ -156,7 +156,9 @@ def collect(
     return detections, proposals
 
 
-def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]] | None, dataset: CocoDataset) -> Evaluation:
+def score(
+    detections: list[dict[str, Any]], proposals: list[dict[str, Any]] | None, dataset: AnnotatedImages
+) -> Evaluation:
     """COCO figures of results that are already there; both may be empty, and proposals None where there are none.
 
     Raises:
@@ -171,7 +173,7 @@ def score(detections: list[dict[str, Any]], proposals: list[dict[str, Any]] | No
     return Evaluation(metrics, detections, judged.eval["precision"][:, :, by_label, 0, -1])
 
 
-def score_proposals(proposals: list[dict[str, Any]], dataset: CocoDataset) -> dict[str, float]:
+def score_proposals(proposals: list[dict[str, Any]], dataset: AnnotatedImages) -> dict[str, float]:
     """Average recall of proposals, whatever the class: `proposals/AR_100`, `proposals/AR_1000`, and `AR_1000` of
     small, medium and large objects.
 
@@ -184,7 +186,7 @@ def score_proposals(proposals: list[dict[str, Any]], dataset: CocoDataset) -> di
     return metrics
 
 
-def coco_results(found: Detections, record: Record, dataset: CocoDataset) -> list[dict[str, Any]]:
+def coco_results(found: Detections, record: Record, dataset: AnnotatedImages) -> list[dict[str, Any]]:
     """Detections of one image, in original pixels, as COCO results."""
     return [
         {
@@ -199,7 +201,7 @@ def coco_results(found: Detections, record: Record, dataset: CocoDataset) -> lis
     ]
 
 
-def _proposal_results(found: Proposals, record: Record, dataset: CocoDataset) -> list[dict[str, Any]]:
+def _proposal_results(found: Proposals, record: Record, dataset: AnnotatedImages) -> list[dict[str, Any]]:
     return [
         {
             "image_id": record.image_id,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ..data.coco import CocoDataset, Record, require_objects
+from ..data.annotated import AnnotatedImages, Record, require_objects
 from ..data.loader import AugmentConfig, make_training_loader
 from ..data.preprocess import Preprocess
 from ..errors import CheckpointError, ConfigError
@@ -88,8 +88,8 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        train_data: CocoDataset,
-        val_data: CocoDataset,
+        train_data: AnnotatedImages,
+        val_data: AnnotatedImages,
         out: Path,
         *,
         pretrained: bool = False,

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from ..data.coco import CocoDataset
+from ..data.annotated import AnnotatedImages
 from ..data.images import read_image, to_tensor
 from ..data.preprocess import Size
 from ..data.samples import sample_images
@@ -112,7 +112,7 @@ def export(
     config: ExportConfig,
     *,
     photos: Sequence[Path] = (),
-    data: CocoDataset | None = None,
+    data: AnnotatedImages | None = None,
     watcher: Watcher | None = None,
 ) -> Report:
     """Write a folder with the graph of a detector, its description, and a report of how it compares.
@@ -210,7 +210,7 @@ def _compare(
     return compare(graph, model, pictures, exported, on_case=watcher.on_step)
 
 
-def _measured(engine: Engine, stage: str, data: CocoDataset, exported: Exported, watcher: Watcher) -> float:
+def _measured(engine: Engine, stage: str, data: AnnotatedImages, exported: Exported, watcher: Watcher) -> float:
     watcher.on_stage(stage, len(data.records))
     found = evaluate_engine(engine, data, exported.preprocess, on_image=watcher.on_step)
     return found.metrics["AP"]

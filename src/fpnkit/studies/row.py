@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..data.coco import CocoDataset
+from ..data.annotated import AnnotatedImages
 from ..data.loader import AugmentConfig, make_training_loader
 from ..data.preprocess import Preprocess
 from ..engine.checkpoint import load_state, save_state
@@ -36,7 +36,9 @@ class Progress:
     on_image: Callable[[int], None]
 
 
-def train(task: Task, config: StudyConfig, data: CocoDataset, seed: int, state_path: Path, progress: Progress) -> float:
+def train(
+    task: Task, config: StudyConfig, data: AnnotatedImages, seed: int, state_path: Path, progress: Progress
+) -> float:
     """Train for the study's budget, from the checkpoint at `state_path` if there is one.
 
     Returns:
@@ -82,7 +84,7 @@ def train(task: Task, config: StudyConfig, data: CocoDataset, seed: int, state_p
     return seconds
 
 
-def evaluate(task: Task, config: StudyConfig, data: CocoDataset, progress: Progress) -> dict[str, float]:
+def evaluate(task: Task, config: StudyConfig, data: AnnotatedImages, progress: Progress) -> dict[str, float]:
     """The figures of the trained row, in 0..1."""
     task.detector.eval()
     detections, proposals = collect(

@@ -15,7 +15,7 @@ import torch
 
 from ..backbones import Backbone
 from ..backbones.adapters import round_up
-from ..data.coco import CocoDataset
+from ..data.annotated import AnnotatedImages
 from ..detectors import RPN
 from ..engine.checkpoint import load_state, write_json
 from ..engine.device import choose_device
@@ -56,8 +56,8 @@ class Study:
 
     table: Table
     config: StudyConfig
-    train_data: CocoDataset
-    val_data: CocoDataset
+    train_data: AnnotatedImages
+    val_data: AnnotatedImages
     out: Path
     fill: Callable[[Backbone], None]
 

@@ -1,7 +1,8 @@
-"""What can be wrong with one record of a COCO file: each function says it in words, or None."""
+"""What can be wrong with one entry in COCO's form: each function says it in words, or None."""
 
 from __future__ import annotations
 
+import re
 import reprlib
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,6 +14,8 @@ LARGEST = 2**53
 """Beyond, floats do not tell neighbouring whole numbers apart."""
 
 NO_ID = "expected an object with an integer id"
+
+_DRIVE = re.compile("[A-Za-z]:")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
@@ -38,8 +41,7 @@ def image_problem(entry: Any, seen: dict[int, dict[str, Any]]) -> str | None:
     name = entry.get("file_name")
     if not isinstance(name, str) or not name or "\0" in name:
         return "expected a file_name"
-    place = PurePosixPath(slashed(name))
-    if place.is_absolute() or ".." in place.parts:
+    if leads_out(name):
         return f"file_name {shown(name)} leads out of the image folder"
     for side in ("width", "height"):
         if not is_number(entry.get(side)) or not isinstance(entry[side], int) or not 1 <= entry[side] < LARGEST:
@@ -62,7 +64,20 @@ def annotation_problem(
         return f"category_id {shown(entry.get('category_id'))} is not among the categories"
     if entry.get("iscrowd") not in (0, 1, None):
         return f"expected iscrowd 0 or 1, got {shown(entry['iscrowd'])}"
-    return _box_problem(entry.get("bbox"), images[entry["image_id"]])
+    mask_problem = _mask_problem(entry.get("segmentation"))
+    return _box_problem(entry.get("bbox"), images[entry["image_id"]]) or mask_problem
+
+
+def _mask_problem(mask: Any) -> str | None:
+    """Polygons, or COCO's run lengths."""
+    if mask is None or (isinstance(mask, dict) and {"size", "counts"} <= mask.keys()):
+        return None
+    if not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
+        return f"expected segmentation as polygons or run lengths, got {shown(mask)}"
+    for polygon in mask:
+        if len(polygon) < 6 or len(polygon) % 2 or not all(is_number(each) and abs(each) < LARGEST for each in polygon):
+            return f"expected polygons of three or more points, x and y of each, got {shown(polygon)}"
+    return None
 
 
 def _box_problem(box: Any, image: dict[str, Any]) -> str | None:
@@ -77,6 +92,12 @@ def _box_problem(box: Any, image: dict[str, Any]) -> str | None:
     if outside > BORDER_TOLERANCE or x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
         return f"bbox {box} reaches out of its image of {image['width']} x {image['height']} pixels"
     return None
+
+
+def leads_out(name: str) -> bool:
+    """Whether a path that a file names leaves the folder that it is relative to."""
+    place = PurePosixPath(slashed(name))
+    return place.is_absolute() or ".." in place.parts or bool(_DRIVE.match(name))
 
 
 def slashed(name: str) -> str:

@@ -1,0 +1,123 @@
+"""Options that the verbs share which read annotated images, and the reading itself; those of training besides."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..data.annotated import AnnotatedImages
+
+FORMATS = "COCO .json, VOC folder or YOLO data.yaml; PATH:SPLIT of one that has several"
+
+
+def add_training_data(parser: argparse.ArgumentParser, *, out: str, out_help: str) -> Any:
+    """Training and validation data, their classes and --out; the group, for more."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", nargs="+", required=True, metavar="DATA", help=f"to train on: {FORMATS}")
+    data.add_argument("--val", nargs="+", metavar="DATA", help="to validate on (default: the split val of --data)")
+    add_images_dir(data)
+    data.add_argument("--val-images", type=Path, metavar="DIR", help="the same for --val")
+    add_choice(data)
+    data.add_argument("--out", type=Path, required=True, metavar=out, help=out_help)
+    return data
+
+
+def add_images_dir(group: Any) -> None:
+    """--images."""
+    group.add_argument("--images", type=Path, metavar="DIR", help="images of a COCO file (default: found beside it)")
+
+
+def add_choice(group: Any, *, classes: str = "all") -> None:
+    """--classes, --rename and --strict."""
+    group.add_argument("--classes", nargs="+", metavar="NAME", help=f"keep only these classes (default: {classes})")
+    group.add_argument(
+        "--rename", nargs="+", default=[], metavar="OLD=NEW", help="new names; classes of one new name become one"
+    )
+    group.add_argument("--strict", action="store_true", help="stop at a bad record instead of leaving it out")
+
+
+def add_backbone_weights(group: Any) -> None:
+    """--backbone-weights."""
+    group.add_argument(
+        "--backbone-weights",
+        default="none",
+        metavar="WHAT",
+        help="ImageNet weights: 'timm' downloads them, a .safetensors or .pth file is read, "
+        "'none' starts at random (default: %(default)s)",
+    )
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """--device, --precision and --workers."""
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    machine.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="default: %(default)s")
+    machine.add_argument("--workers", type=int, default=1, help="loading processes (default: %(default)s)")
+
+
+def read_training_data(arguments: argparse.Namespace) -> tuple[AnnotatedImages, AnnotatedImages]:
+    """Training and validation data of the same classes; records that are left out are named."""
+    paths, val_paths, val_images = arguments.data, arguments.val, arguments.val_images
+    if val_paths is None:
+        paths, val_paths = _own_splits(paths)
+        val_images = val_images or arguments.images
+    choice: dict[str, Any] = {"rename": arguments.rename, "strict": arguments.strict}
+    train_data = read(paths, images_dir=arguments.images, classes=arguments.classes, **choice)
+    return train_data, read(val_paths, images_dir=val_images, classes=train_data.classes, some=True, **choice)
+
+
+def _own_splits(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The splits train and val of the same data."""
+    from ..data.read import find_data
+
+    for path in paths:
+        found = find_data(path)
+        if found.split or "train" not in found.splits or not {"val", "valid"} & set(found.splits):
+            there = f"it has {', '.join(found.splits)}" if found.splits else "it has no splits"
+            raise ConfigError(f"--val is missing: {path} is not split into train and val ({there})")
+    return [f"{path}:train" for path in paths], [f"{path}:val" for path in paths]
+
+
+def read(
+    paths: Sequence[str],
+    *,
+    images_dir: Path | None,
+    classes: Sequence[str] | None = None,
+    some: bool = False,
+    rename: Sequence[str] = (),
+    strict: bool = False,
+) -> AnnotatedImages:
+    """One or several data sets as one: every record checked, every image decoded, what is left out named.
+
+    Args:
+        paths: see `find_data`.
+        images_dir: of COCO files.
+        classes, some: see `selected`.
+        rename: OLD=NEW each.
+        strict: a bad record is an error.
+    Raises:
+        DataError: see `read_data`, `check_images` and `selected`.
+    """
+    from ..data.annotated import joined, selected
+    from ..data.read import check_images, read_data
+    from .terminal import progress_bar, warn_of_problems
+
+    found = joined([read_data(path, images_dir=images_dir, strict=strict) for path in paths])
+    chosen = selected(found, classes, rename=dict(map(_renaming, rename)), some=some)
+    with progress_bar() as progress:
+        task = progress.add_task("checking images", total=len(chosen.records))
+        checked = check_images(chosen, strict=strict, on_image=lambda: progress.advance(task))
+    warn_of_problems(checked)
+    return checked
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise ConfigError(f"--rename takes OLD=NEW, got {text!r}")
+    return old, new
