@@ -104,11 +104,44 @@ def read(
         DataError: see `read_data`, `check_images` and `selected`.
     """
     from ..data.annotated import joined, selected
-    from ..data.read import check_images, read_data
-    from .terminal import progress_bar, warn_of_problems
+    from ..data.read import read_data
 
     found = joined([read_data(path, images_dir=images_dir, strict=strict) for path in paths])
-    chosen = selected(found, classes, rename=dict(map(_renaming, rename)), some=some)
+    return decoded(selected(found, classes, rename=dict(map(_renaming, rename)), some=some), strict=strict)
+
+
+def read_splits(
+    path: str, *, images_dir: Path | None, classes: Sequence[str] | None, rename: Sequence[str], strict: bool
+) -> dict[str, AnnotatedImages]:
+    """Every split of a data set apart, of the same classes; one that has none is called `train`, and VOC's `trainval`,
+    which is two others, is left out.
+
+    Args:
+        path, images_dir, classes, rename, strict: as for `read`.
+    """
+    from ..data.annotated import joined, selected
+    from ..data.read import find_data, read_data
+
+    found, renaming = find_data(path), dict(map(_renaming, rename))
+    if found.split or not found.splits:
+        paths = {found.split or "train": path}
+    else:
+        paths = {name: f"{path}:{name}" for name in found.splits if name != "trainval"}
+    parts = {name: read_data(each, images_dir=images_dir, strict=strict) for name, each in paths.items()}
+    classes = selected(joined(list(parts.values())), classes, rename=renaming).classes
+    chosen = {name: selected(each, classes, rename=renaming, some=True) for name, each in parts.items()}
+    return {name: decoded(each, strict=strict) for name, each in chosen.items()}
+
+
+def decoded(chosen: AnnotatedImages, *, strict: bool) -> AnnotatedImages:
+    """The images that can be decoded; what is wrong with the others, and with records, is told.
+
+    Raises:
+        DataError: see `check_images`.
+    """
+    from ..data.read import check_images
+    from .terminal import progress_bar, warn_of_problems
+
     with progress_bar() as progress:
         task = progress.add_task("checking images", total=len(chosen.records))
         checked = check_images(chosen, strict=strict, on_image=lambda: progress.advance(task))

@@ -133,12 +133,12 @@ def selected(
         dataset: of any classes.
         classes: names to keep after renaming, in the order of their labels; all by default.
         rename: old name -> new name; classes of one new name become one.
-        some: a name that is not there is no error as long as another is: a small set may lack rare classes.
+        some: a class that is not there is no error as long as another is: a small set may lack rare ones.
     Raises:
         DataError: a class that is not there, or named twice.
     """
     rename = rename or {}
-    for old in rename:
+    for old in () if some else rename:
         _require_class(old, dataset.classes, dataset.path)
     new = [rename.get(name, name) for name in dataset.classes]
     order = list(dict.fromkeys(new)) if classes is None else list(classes)

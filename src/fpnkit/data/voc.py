@@ -164,7 +164,7 @@ def _whole(text: str | None) -> Any:
         return text
 
 
-def write_voc(root: Path, dataset: AnnotatedImages, split: str, names: dict[int, str]) -> None:
+def write_voc(root: Path, dataset: AnnotatedImages, split: str, names: dict[int, str]) -> int:
     """Write annotations and the list of a split; the images are not touched.
 
     Args:
@@ -172,17 +172,22 @@ def write_voc(root: Path, dataset: AnnotatedImages, split: str, names: dict[int,
         dataset: what to write; ids and masks have no place in VOC.
         split: name of its list.
         names: image id -> name of the file in JPEGImages.
+    Returns:
+        How many boxes were left out: where the last pixel is inside, one of a pixel's width reads as one of none.
     """
     folder, lists = root / "Annotations", root / "ImageSets" / "Main"
     folder.mkdir(parents=True, exist_ok=True)
     lists.mkdir(parents=True, exist_ok=True)
+    left_out = 0
     for record in dataset.records:
         name = names[record.image_id]
+        left_out += sum(min(entry["bbox"][2:]) <= 1 for entry in record.annotations)
         tree = ET.ElementTree(_element(record, name, dataset.classes))
         ET.indent(tree)
         tree.write(folder / f"{Path(name).stem}.xml", encoding="utf-8")
     stems: Iterable[str] = (Path(names[record.image_id]).stem for record in dataset.records)
     (lists / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+    return left_out
 
 
 def _element(record: Record, name: str, classes: tuple[str, ...]) -> ET.Element:
@@ -194,10 +199,12 @@ def _element(record: Record, name: str, classes: tuple[str, ...]) -> ET.Element:
         ET.SubElement(size, side).text = str(value)
     for label, crowd, entry in zip(record.labels, record.crowd, record.annotations, strict=True):
         x, y, width, height = entry["bbox"]
+        if min(width, height) <= 1:
+            continue
         element = ET.SubElement(top, "object")
         ET.SubElement(element, "name").text = classes[label]
         ET.SubElement(element, "difficult").text = str(int(crowd))
         box = ET.SubElement(element, "bndbox")
         for corner, value in zip(CORNERS, (x + 1, y + 1, x + width, y + height), strict=True):
-            ET.SubElement(box, corner).text = f"{value:.10g}"
+            ET.SubElement(box, corner).text = f"{round(value, 6):.10g}"
     return top
