@@ -28,9 +28,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from fpnkit.data.images import read_image, to_tensor
+from fpnkit.data.images import read_image
 from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.data.samples import sample_images
+from fpnkit.data.tensors import to_tensor
 from fpnkit.detectors import FasterRCNN
 from fpnkit.engine.bench import machine
 from fpnkit.engine.checkpoint import load_weights, write_bytes, write_json

@@ -46,8 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--rounds and --streams must be 1 or more")
     import dataclasses
 
-    from ..data.images import read_image, to_tensor
+    from ..data.images import read_image
     from ..data.samples import sample_images
+    from ..data.tensors import to_tensor
     from ..engine.bench import bench
     from ..engine.checkpoint import write_json
     from ..engine.predict import load

@@ -15,7 +15,8 @@ examples:
   fpnkit convert train.json --to voc --out train-voc
 
 What a format has no place for is left out: VOC holds neither ids, areas, masks nor boxes of one pixel's width, and
-crowds become 'difficult'; YOLO holds boxes alone. Bad records are named and left out (exit code 4), or stop it with --strict.
+crowds become 'difficult'; YOLO holds boxes alone. Bad records are named and left out (exit
+code 4), or stop it with --strict.
 """
 
 

@@ -111,13 +111,20 @@ def read(
 
 
 def read_splits(
-    path: str, *, images_dir: Path | None, classes: Sequence[str] | None, rename: Sequence[str], strict: bool
+    path: str,
+    *,
+    images_dir: Path | None,
+    classes: Sequence[str] | None,
+    rename: Sequence[str],
+    strict: bool,
+    quiet: bool = False,
 ) -> dict[str, AnnotatedImages]:
     """Every split of a data set apart, of the same classes; one that has none is called `train`, and VOC's `trainval`,
     which is two others, is left out.
 
     Args:
         path, images_dir, classes, rename, strict: as for `read`.
+        quiet: what is left out is not told.
     """
     from ..data.annotated import joined, selected
     from ..data.read import find_data, read_data
@@ -130,10 +137,10 @@ def read_splits(
     parts = {name: read_data(each, images_dir=images_dir, strict=strict) for name, each in paths.items()}
     classes = selected(joined(list(parts.values())), classes, rename=renaming).classes
     chosen = {name: selected(each, classes, rename=renaming, some=True) for name, each in parts.items()}
-    return {name: decoded(each, strict=strict) for name, each in chosen.items()}
+    return {name: decoded(each, strict=strict, quiet=quiet) for name, each in chosen.items()}
 
 
-def decoded(chosen: AnnotatedImages, *, strict: bool) -> AnnotatedImages:
+def decoded(chosen: AnnotatedImages, *, strict: bool, quiet: bool = False) -> AnnotatedImages:
     """The images that can be decoded; what is wrong with the others, and with records, is told.
 
     Raises:
@@ -145,7 +152,8 @@ def decoded(chosen: AnnotatedImages, *, strict: bool) -> AnnotatedImages:
     with progress_bar() as progress:
         task = progress.add_task("checking images", total=len(chosen.records))
         checked = check_images(chosen, strict=strict, on_image=lambda: progress.advance(task))
-    warn_of_problems(checked)
+    if not quiet:
+        warn_of_problems(checked)
     return checked
 
 

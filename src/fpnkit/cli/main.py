@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from ..errors import CheckpointError, ConfigError, DataError, FpnkitError
 from ..version import __version__
-from . import bench, convert, demo, evaluate, export, levels, predict, study, train
+from . import bench, convert, demo, doctor, evaluate, export, levels, predict, study, train
 
 OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
 
-VERBS = (demo, predict, levels, convert, train, evaluate, export, bench, study)
+VERBS = (demo, predict, levels, doctor, convert, train, evaluate, export, bench, study)
 
 EPILOG = """\
 examples:

@@ -45,8 +45,8 @@ def convert(
         voc    Annotations/, JPEGImages/, ImageSets/Main/SPLIT.txt
         yolo   data.yaml, images/SPLIT/, labels/SPLIT/
 
-    COCO holds everything; VOC neither ids, areas, masks nor boxes of a pixel's width, and crowds become `difficult`; YOLO
-    boxes alone.
+    COCO holds everything; VOC neither ids, areas, masks nor boxes of a pixel's width, and crowds become `difficult`;
+    YOLO boxes alone.
 
     Args:
         splits: name -> data.

@@ -16,9 +16,10 @@ from torchvision.transforms import v2
 from ..errors import ConfigError, DataError
 from ..structures import ImageBatch, Targets
 from .annotated import AnnotatedImages, Record
-from .images import read_image, to_tensor
+from .images import read_image
 from .preprocess import Preprocess
 from .read import wrong_size
+from .tensors import to_tensor
 
 
 @dataclass(frozen=True, kw_only=True)

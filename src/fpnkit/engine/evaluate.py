@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from ..data.annotated import AnnotatedImages, Record, ground_truth, require_objects
-from ..data.images import read_image, to_tensor
+from ..data.images import read_image
 from ..data.loader import DetectionDataset, make_loader
 from ..data.preprocess import Preprocess, PreprocessConfig, restore
+from ..data.tensors import to_tensor
 from ..detectors import FasterRCNN
 from ..structures import Detections, ImageBatch, Proposals
 from .device import mixed_precision

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import FORMATS, read_image, to_tensor
+from ..data.images import FORMATS, read_image
 from ..data.preprocess import Preprocess, Size
+from ..data.tensors import to_tensor
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
 from ..graph.exported import is_exported

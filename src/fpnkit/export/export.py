@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from ..data.annotated import AnnotatedImages
-from ..data.images import read_image, to_tensor
+from ..data.images import read_image
 from ..data.preprocess import Size
 from ..data.samples import sample_images
+from ..data.tensors import to_tensor
 from ..engine.checkpoint import load_weights, write_bytes, write_json
 from ..engine.engines import Engine, TorchEngine, network_input
 from ..engine.evaluate import evaluate_engine

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import to_tensor
 from ..data.preprocess import Preprocess, PreprocessConfig, Size
+from ..data.tensors import to_tensor
 from ..engine.engines import Engine
 from ..graph.exported import Exported
 from ..ops.boxes import iou

@@ -1,0 +1,1 @@
+"""A look at annotated images before a night of training is spent on them."""

@@ -1,0 +1,176 @@
+"""The checkup as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..data.annotated import AnnotatedImages, Record
+from ..data.images import read_image
+from .checkup import Checkup
+
+SAMPLES, COLUMNS, TILE = 16, 4, 320
+"""Images of the mosaic, in a row, and pixels of each."""
+
+SHOWN = 200
+"""Most rows of a table; the JSON has all."""
+
+COLOURS = ("#ffd166", "#06d6a0", "#4cc9f0", "#f72585", "#b388eb", "#ff8c42", "#9ef01a", "#e0e1dd")
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733; max-width: 1320px; margin: 2rem auto; padding: 0 1rem }
+h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem } .quiet { color: #66717e }
+.facts { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
+.fact { background: #f2f5f8; border-radius: 8px; padding: .7rem 1.1rem } .fact b { display: block; font-size: 1.6rem }
+.bad b { color: #c1121f } table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid #e3e8ee; vertical-align: top }
+.bar { background: #2374ab; height: .8rem; border-radius: 3px; min-width: 1px } .wide { width: 55% }
+img { max-width: 100%; border-radius: 8px } code { overflow-wrap: anywhere }
+.pair img { width: 300px; margin-right: 8px }
+"""
+
+
+def as_html(checkup: Checkup, splits: Mapping[str, AnnotatedImages], *, seed: int = 0) -> str:
+    """The page.
+
+    Args:
+        checkup: what was found.
+        splits: the data, for pictures.
+        seed: of the choice of samples.
+    """
+    coverage = checkup.anchors
+    facts = [
+        ("images", f"{checkup.images:,}", False),
+        ("boxes", f"{checkup.boxes:,}", False),
+        ("bad records", f"{len(checkup.problems):,}", bool(checkup.problems)),
+        ("boxes that an anchor matches", f"{coverage.share:.1%}", coverage.share < 0.9),
+        ("images in two splits", f"{len(checkup.twins):,}", bool(checkup.twins)),
+    ]
+    parts = [
+        f"<h1>{escape(checkup.data)}</h1><p class=quiet>fpnkit doctor</p><div class=facts>",
+        *(f"<div class='fact{' bad' * bad}'><b>{value}</b>{name}</div>" for name, value, bad in facts),
+        "</div>",
+        _problems(checkup),
+        "<h2>Samples</h2>",
+        _picture(mosaic(splits, seed=seed), "samples with their boxes"),
+        _classes(checkup),
+        "<h2>Sizes</h2><p class=quiet>COCO's ranges: to 32 x 32 pixels, to 96 x 96, above.</p>",
+        _bars({f"{name}, {size}": n for name, each in checkup.splits.items() for size, n in each.sizes.items()}),
+        f"<h2>Levels and anchors of {escape(coverage.model)}</h2><p class=quiet>Images of {coverage.size[0]} to "
+        f"{coverage.size[1]} pixels; each box counts on the level of its best anchor.</p>",
+        _bars(coverage.levels),
+        "".join(f"<p><b>{escape(line)}</b></p>" for line in coverage.advice),
+        _unmatched(checkup),
+        _twins(checkup),
+    ]
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(checkup.data)}</title>"
+        f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def mosaic(splits: Mapping[str, AnnotatedImages], *, seed: int) -> Image.Image:
+    """Random images with their boxes, a colour a class."""
+    records = [(record, each.classes) for each in splits.values() for record in each.records]
+    chosen = random.Random(seed).sample(records, min(SAMPLES, len(records)))
+    rows = -(-len(chosen) // COLUMNS)
+    canvas = Image.new("RGB", (min(COLUMNS, len(chosen)) * TILE, rows * TILE), "#11161c")
+    for place, (record, classes) in enumerate(chosen):
+        tile = _tile(record, classes)
+        corner = (
+            place % COLUMNS * TILE + (TILE - tile.width) // 2,
+            place // COLUMNS * TILE + (TILE - tile.height) // 2,
+        )
+        canvas.paste(tile, corner)
+    return canvas
+
+
+def _tile(record: Record, classes: Sequence[str]) -> Image.Image:
+    image = read_image(record.path)
+    scale = (TILE - 8) / max(image.size)
+    tile = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    draw, font = ImageDraw.Draw(tile), ImageFont.load_default(size=11)
+    for box, label, crowd in zip(record.boxes_xyxy, record.labels, record.crowd, strict=True):
+        corners = [side * scale for side in box]
+        colour = COLOURS[label % len(COLOURS)]
+        draw.rectangle(corners, outline="#8d99a6" if crowd else colour, width=2)
+        if corners[2] - corners[0] > 40:
+            draw.text(
+                (corners[0] + 4, corners[1] + 2), classes[label], fill=colour, font=font, stroke_width=1, stroke_fill=0
+            )
+    return tile
+
+
+def _picture(image: Image.Image, alt: str) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f"<img alt='{escape(alt, quote=True)}' src='data:image/jpeg;base64,{data}'>"
+
+
+def _bars(counts: Mapping[str, int]) -> str:
+    largest = max(counts.values(), default=0) or 1
+    rows = (
+        f"<tr><td>{escape(name)}<td>{count:,}"
+        f"<td class=wide><div class=bar style='width:{100 * count / largest:.1f}%'></div>"
+        for name, count in counts.items()
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _classes(checkup: Checkup) -> str:
+    total: dict[str, int] = {}
+    for each in checkup.splits.values():
+        for name, count in each.classes.items():
+            total[name] = total.get(name, 0) + count
+    splits = "; ".join(
+        f"{escape(name)}: {each.images:,} images ({each.background:,} without a box), {each.boxes:,} boxes"
+        for name, each in checkup.splits.items()
+    )
+    most_first = dict(sorted(total.items(), key=lambda pair: -pair[1]))
+    return f"<h2>Classes</h2><p class=quiet>{splits}</p>{_bars(most_first)}"
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    more = f"<p class=quiet>and {len(rows) - SHOWN:,} more</p>" if len(rows) > SHOWN else ""
+    head = "".join(f"<th>{escape(name)}" for name in header)
+    body = "".join("<tr>" + "".join(f"<td><code>{escape(cell)}</code>" for cell in row) for row in rows[:SHOWN])
+    return f"<h2>{escape(title)}</h2><table><tr>{head}{body}</table>{more}"
+
+
+def _problems(checkup: Checkup) -> str:
+    rows = [(problem.file, problem.record, problem.reason) for problem in checkup.problems]
+    return _table(f"{len(rows):,} bad records", ("file", "record", "what is wrong"), rows)
+
+
+def _unmatched(checkup: Checkup) -> str:
+    rows = [
+        (each.file, each.label, ", ".join(f"{side:g}" for side in each.bbox), f"{each.iou:.2f}")
+        for each in checkup.anchors.unmatched
+    ]
+    return _table(
+        f"{len(rows):,} boxes that no anchor matches", ("file", "class", "x, y, width, height", "best IoU"), rows
+    )
+
+
+def _twins(checkup: Checkup) -> str:
+    rows = []
+    for twins in checkup.twins[:SHOWN]:
+        images = "".join(_thumbnail(Path(each)) for each in (twins.first, twins.second))
+        names = f"<code>{escape(twins.first)}</code> and <code>{escape(twins.second)}</code>, {twins.likeness:.3f}"
+        rows.append(f"<p class=pair>{names}<br>{images}</p>")
+    return f"<h2>Images in two splits</h2>{''.join(rows)}" if rows else ""
+
+
+def _thumbnail(path: Path) -> str:
+    image = read_image(path)
+    image.thumbnail((TILE, TILE))
+    return _picture(image, path.name)
