@@ -167,13 +167,14 @@ def _coverage(splits: Mapping[str, AnnotatedImages], model: str) -> Coverage:
                     canvas.append((width, height))
     boxes_xyxy, sizes = np.array(boxes).reshape(-1, 4), np.array(canvas).reshape(-1, 2)
     iou, levels = best_anchors(plan, boxes_xyxy, sizes)
-    worst = np.argsort(iou, kind="stable")[: int((iou < MATCHED).sum())].tolist()
+    worst_first = sorted(zip(rows, iou.round(3).tolist(), strict=True), key=lambda pair: pair[1])
+    unmatched = [(row, each) for row, each in worst_first if each < MATCHED]
     return Coverage(
         model=model,
         size=(preprocess.config.short_side, preprocess.config.long_side),
         share=float((iou >= MATCHED).mean()) if len(iou) else 1.0,
         levels={f"P{number}": int((levels == number).sum()) for number, _, _ in plan.levels},
-        unmatched=tuple(Unmatched(*rows[index], iou=round(float(iou[index]), 3)) for index in worst),
+        unmatched=tuple(Unmatched(*each, iou) for each, iou in unmatched),
         advice=tuple(advice(plan, boxes_xyxy, sizes, levels)),
     )
 

@@ -101,9 +101,9 @@ def _tile(record: Record, classes: Sequence[str]) -> Image.Image:
         colour = COLOURS[label % len(COLOURS)]
         draw.rectangle(corners, outline="#8d99a6" if crowd else colour, width=2)
         if corners[2] - corners[0] > 40:
-            draw.text(
-                (corners[0] + 4, corners[1] + 2), classes[label], fill=colour, font=font, stroke_width=1, stroke_fill=0
-            )
+            corner = (corners[0] + 4, corners[1] + 3)
+            draw.rectangle(draw.textbbox(corner, classes[label], font=font), fill=colour, outline=colour, width=2)
+            draw.text(corner, classes[label], fill="#11161c", font=font)
     return tile
 
 
