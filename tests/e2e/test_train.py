@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fpnkit.engine.checkpoint import load_state, read_card
+from fpnkit.engine.checkpoint import load_state, load_weights, read_card
 from fpnkit.structures import ImageBatch
 
 pytest.importorskip("faster_coco_eval")
@@ -36,7 +36,9 @@ def test_run_folder_holds_what_is_promised(trained):
     events = {name for name in names if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
     weights = {"weights/best.safetensors", "weights/last.safetensors"}
-    assert names - events == {"config.json", "metrics.csv", "curves.png", "state/last.pt", *weights}
+    texts = {"config.json", "environment.json", "metrics.csv"}
+    pictures = {"batch.jpg", "curves.png", "precision_recall.png", "confusion.png", "samples.jpg"}
+    assert names - events == {*texts, *pictures, "state/last.pt", *weights}
     assert "2 classes, 24 steps" in stdout
     assert str(run) in stdout.splitlines()[-1]
 
@@ -46,7 +48,7 @@ def test_config_is_the_resolved_recipe(trained):
     assert config["classes"] == CLASSES
     assert config["train"]["epochs"] == 8
     assert config["train"]["augment"]["crop"] == 96
-    assert config["train"]["lr"] == 2e-3
+    assert config["train"]["optim"]["lr"] == 2e-3
 
 
 def test_losses_go_down_and_figures_are_logged(trained):
@@ -58,10 +60,24 @@ def test_losses_go_down_and_figures_are_logged(trained):
     assert evaluated == [(12, "4"), (24, "8")]
 
 
-def test_curves_are_a_picture(trained):
-    with Image.open(trained[0] / "curves.png") as picture:
+@pytest.mark.parametrize("name", ["batch.jpg", "curves.png", "precision_recall.png", "confusion.png", "samples.jpg"])
+def test_pictures_are_pictures(name, trained):
+    with Image.open(trained[0] / name) as picture:
         picture.load()
         assert picture.size[0] > 300
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
+
+
+def test_validation_losses_are_logged(trained):
+    held_out = [float(row["val/loss/roi_class"]) for row in rows(trained[0]) if row["val/loss/roi_class"]]
+    assert len(held_out) == 2
+    assert min(held_out) > 0
+
+
+def test_environment_is_noted(trained):
+    noted = json.loads((trained[0] / "environment.json").read_text())
+    assert "train" in noted["command"]
+    assert noted["torch"] == torch.__version__
 
 
 def test_tensorboard_reads_the_same_values(trained):
@@ -112,9 +128,9 @@ def test_resuming_a_finished_run_changes_no_weights(trained, cli, training):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--lr", 1), "made with lr 0.002, not 1.0"),
+        (("--lr", 1), "made with optim.lr 0.002, not 1.0"),
         (("--epochs", 9), "made with epochs 8, not 9"),
-        (("--crop", 64), "made with augment"),
+        (("--crop", 64), "made with augment.crop 96, not 64"),
         (("--backbone-weights", "timm"), "made with from_scratch True, not False"),
         (("--model", "faster_rcnn_r50_fpn"), "made with model 'faster_rcnn_lite0_fpn', not 'faster_rcnn_r50_fpn'"),
         (("--classes", "disc"), "made with classes ['square', 'disc'], not ['disc']"),
@@ -147,21 +163,78 @@ def test_training_takes_images_of_extreme_shape(tmp_path, cli, coco, training):
     assert (outcome.code, outcome.err) == (0, "")
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_damaged_image_met_while_training_is_named(workers, tmp_path, cli, coco, training):
+def test_damaged_image_is_left_out_or_stops_the_run(tmp_path, cli, coco, training):
     path = coco.images / "2.png"
     path.write_bytes(path.read_bytes()[:300])
-    data = ("--data", coco.json, "--images", coco.images, "--batch-size", 2, "--workers", workers)
-    cli(*training(tmp_path / "run", *data)).refuses(3, f"{path}: damaged image")
+    words = training(tmp_path / "run", "--data", coco.json, "--images", coco.images, "--batch-size", 1, "--epochs", 1)
+    cli(*words, "--strict").refuses(3, f"{path}: damaged image")
+    outcome = cli(*words)
+    assert (outcome.code, "1 images, 2 classes" in outcome.out) == (0, True)
+    assert outcome.err.startswith(f"left out: {path}: image 2: damaged image")
 
 
-def test_loss_that_is_not_finite_ends_the_run_and_names_the_images(tmp_path, cli, training, monkeypatch):
+def test_loss_that_is_not_finite_names_the_image_its_boxes_and_the_term(tmp_path, cli, training, monkeypatch):
+    given = []
+
     def losses(self, batch: ImageBatch, targets) -> dict:
-        return {"rpn_box": batch.images.sum() * torch.nan}
+        given.append(targets)
+        bad = torch.nan if len(batch) > 1 or len(given) == 3 else 1.0  # the second image of the batch
+        parameter = next(each for each in self.parameters() if each.requires_grad)
+        return {"rpn_box": parameter.sum() * bad, "roi_box": parameter.sum()}
 
     monkeypatch.setattr("fpnkit.detectors.FasterRCNN.losses", losses)
-    cli(*training(tmp_path / "run")).refuses(1, "step 1: the loss is not finite (rpn_box nan)", ".png", "lower --lr")
+    outcome = cli(*training(tmp_path / "run"))
+    outcome.refuses(1, "step 1: the loss is not finite (rpn_box nan, roi_box", ".png: rpn_box, boxes [[", "lower --lr")
+    first = [round(side, 1) for side in given[2].boxes_xyxy[0, 0].tolist()]
+    assert str(first)[1:-1] in outcome.err
     assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_recipe_fields_are_set_by_name(tmp_path, cli, training, read_json):
+    run = tmp_path / "run"
+    fields = ("optim.lr=0.001", "optim.schedule=step", "optim.optimizer=sgd", "ema=0.9", "freeze=backbone")
+    more = ("optim.accumulate=2", "keep=2", "checkpoint_seconds=0", "val_losses=0")
+    assert cli(*training(run, "--set", *fields, "--set", *more)).code == 0
+    recipe = read_json(run / "config.json")["train"]
+    assert (recipe["optim"]["lr"], recipe["optim"]["schedule"], recipe["ema"]) == (0.001, "step", 0.9)
+    assert {each.name for each in (run / "state").iterdir()} == {"last.pt", "step-00000005.pt", "step-00000006.pt"}
+    state = load_state(run / "state" / "last.pt")
+    assert not torch.equal(state["average"]["roi.scores.weight"], state["detector"]["roi.scores.weight"])
+    again = cli(*training(tmp_path / "again", "--recipe", run / "config.json", "--dry-run"))
+    assert again.code == 0
+    cli(*training(run, "--set", "optim.rl=1")).refuses(2, "there is no field 'optim.rl': did you mean optim.lr?")
+    cli(*training(run, "--set", "lr")).refuses(2, "expected FIELD=VALUE, got 'lr'")
+
+
+def test_dry_run_tells_the_cost_and_writes_nothing(tmp_path, cli, training):
+    outcome = cli(*training(tmp_path / "run", "--dry-run"))
+    assert outcome.code == 0
+    for told in ("million parameters", "s a step", "GiB at the peak", "6 steps: about 0 h 0 min", "rpn_box"):
+        assert told in outcome.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_ends_when_patience_does(tmp_path, cli, training):
+    words = training(tmp_path / "run", "--epochs", 9, "--lr", 1e-12, "--set", "patience=2", "val_losses=0")
+    assert cli(*words).code == 0
+    evaluated = [row["epoch"] for row in rows(tmp_path / "run") if row.get("val/AP")]
+    assert evaluated[-1] == "3"
+
+
+def test_fine_tuning_keeps_classes_of_the_same_name(trained, tmp_path, cli, training, shapes):
+    run, _ = trained
+    words = ("--from", run, "--rename", "square=tile", "--epochs", 1, "--lr", 1e-9, "--set", "val_losses=0")
+    outcome = cli(*training(tmp_path / "tuned", *words))
+    assert outcome.code == 0
+    assert "classes kept: disc; made new: tile; dropped: square" in outcome.out
+    old, _ = load_weights(run / "weights" / "best.safetensors")
+    new, card = load_weights(tmp_path / "tuned" / "weights" / "last.safetensors")
+    assert card.classes == ("tile", "disc")
+    torch.testing.assert_close(new.roi.scores.weight[1:], old.roi.scores.weight[1:], atol=1e-6, rtol=0)
+    torch.testing.assert_close(new.roi.deltas.weight[4:], old.roi.deltas.weight[4:], atol=1e-6, rtol=0)
+    assert (new.roi.scores.weight[0] - old.roi.scores.weight[0]).abs().max() > 1e-3
+    weights = ("--from", run, "--backbone-weights", "timm")
+    cli(*training(tmp_path / "both", *weights)).refuses(2, "--from and --backbone-weights exclude each other")
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_again(tmp_path, cli, training, monkeypatch):

@@ -55,9 +55,9 @@ def add_backbone_weights(group: Any) -> None:
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """--device, --precision and --workers."""
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    machine.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="default: %(default)s")
-    machine.add_argument("--workers", type=int, default=1, help="loading processes (default: %(default)s)")
+    machine.add_argument("--device", help="auto, cpu or cuda (default: auto)")
+    machine.add_argument("--precision", choices=("bf16", "float32"), help="default: bf16")
+    machine.add_argument("--workers", type=int, help="loading processes (default: 1)")
 
 
 def read_training_data(arguments: argparse.Namespace) -> tuple[AnnotatedImages, AnnotatedImages]:

@@ -52,6 +52,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     add_backbone_weights(model)
     model.add_argument("--channels", type=int, default=64, help="d, width of the pyramids (default: 64)")
     add_machine_options(parser)
+    parser.set_defaults(device="auto", precision="bf16", workers=1)
     return parser
 
 

@@ -22,6 +22,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ..doctor.checkup import Checkup
+    from ..engine.train import Rehearsal
 
 # Without markup: names of files and classes are printed as they are, whatever they hold.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -267,3 +268,13 @@ def _bars(title: str, counts: dict[str, int]) -> None:
     for name, count in counts.items():
         table.add_row(Text(name), str(count), Text("█" * round(30 * count / largest), style="blue"))
     console.print(table)
+
+
+def rehearsal_report(rehearsal: Rehearsal, steps: int) -> None:
+    """What a training will cost."""
+    millions = f"{rehearsal.parameters / 1e6:.1f} million parameters, {rehearsal.trainable / 1e6:.1f} of them trained"
+    hours, minutes = divmod(round(rehearsal.seconds * steps / 60), 60)
+    console.print(millions)
+    console.print("  ".join(f"{name} {value:.3f}" for name, value in rehearsal.losses.items()))
+    console.print(f"{rehearsal.seconds:.2f} s a step, {rehearsal.memory / 2**30:.1f} GiB at the peak")
+    console.print(f"{steps} steps: about {hours} h {minutes} min, and the evaluations")

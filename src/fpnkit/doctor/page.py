@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from ..data.annotated import AnnotatedImages, Record
+from ..data.annotated import AnnotatedImages
 from ..data.images import read_image
+from ..engine.samples import grid, tile
 from .checkup import Checkup
 
-SAMPLES, COLUMNS, TILE = 16, 4, 320
-"""Images of the mosaic, in a row, and pixels of each."""
+SAMPLES, THUMBNAIL = 16, 320
+"""Images of the mosaic; pixels of an image that is in two splits."""
 
 SHOWN = 200
 """Most rows of a table; the JSON has all."""
-
-COLOURS = ("#ffd166", "#06d6a0", "#4cc9f0", "#f72585", "#b388eb", "#ff8c42", "#9ef01a", "#e0e1dd")
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733; max-width: 1320px; margin: 2rem auto; padding: 0 1rem }
@@ -79,32 +78,11 @@ def mosaic(splits: Mapping[str, AnnotatedImages], *, seed: int) -> Image.Image:
     """Random images with their boxes, a colour a class."""
     records = [(record, each.classes) for each in splits.values() for record in each.records]
     chosen = random.Random(seed).sample(records, min(SAMPLES, len(records)))
-    rows = -(-len(chosen) // COLUMNS)
-    canvas = Image.new("RGB", (min(COLUMNS, len(chosen)) * TILE, rows * TILE), "#11161c")
-    for place, (record, classes) in enumerate(chosen):
-        tile = _tile(record, classes)
-        corner = (
-            place % COLUMNS * TILE + (TILE - tile.width) // 2,
-            place // COLUMNS * TILE + (TILE - tile.height) // 2,
-        )
-        canvas.paste(tile, corner)
-    return canvas
-
-
-def _tile(record: Record, classes: Sequence[str]) -> Image.Image:
-    image = read_image(record.path)
-    scale = (TILE - 8) / max(image.size)
-    tile = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    draw, font = ImageDraw.Draw(tile), ImageFont.load_default(size=11)
-    for box, label, crowd in zip(record.boxes_xyxy, record.labels, record.crowd, strict=True):
-        corners = [side * scale for side in box]
-        colour = COLOURS[label % len(COLOURS)]
-        draw.rectangle(corners, outline="#8d99a6" if crowd else colour, width=2)
-        if corners[2] - corners[0] > 40:
-            corner = (corners[0] + 4, corners[1] + 3)
-            draw.rectangle(draw.textbbox(corner, classes[label], font=font), fill=colour, outline=colour, width=2)
-            draw.text(corner, classes[label], fill="#11161c", font=font)
-    return tile
+    tiles = []
+    for record, classes in chosen:
+        rows = zip(record.boxes_xyxy, record.labels, strict=True)
+        tiles.append(tile(read_image(record.path), [(box, label, classes[label]) for box, label in rows]))
+    return grid(tiles)
 
 
 def _picture(image: Image.Image, alt: str) -> str:
@@ -172,5 +150,5 @@ def _twins(checkup: Checkup) -> str:
 
 def _thumbnail(path: Path) -> str:
     image = read_image(path)
-    image.thumbnail((TILE, TILE))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
     return _picture(image, path.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from torch import Tensor
 from ..data.preprocess import Preprocess, PreprocessConfig
 from ..detectors.pyramid_detector import image_size
 from ..structures import ImageBatch
-from .device import mixed_precision
+from .device import mixed_precision, peak_memory
 from .engines import Engine, TorchEngine
 
 
@@ -95,7 +94,7 @@ def bench(
         parts=costs,
         images_a_second=_images_a_second(engine, config, image, streams, rounds),
         streams=streams,
-        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        memory=peak_memory(torch.device("cpu")) / 2**20,
         machine=machine(),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,13 @@ def mixed_precision(device: torch.device | str, precision: str) -> contextlib.Ab
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that were in use: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,25 +13,43 @@ from torch import Tensor, nn
 from ..errors import ConfigError, FpnkitError
 from .device import PRECISIONS, keep_depthwise_in_float32, mixed_precision
 
+OPTIMIZERS, SCHEDULES = ("adamw", "sgd"), ("cosine", "step")
+
+Losses = Callable[[], dict[str, Tensor]]
+
+
+class NotFiniteError(FpnkitError):
+    """A loss is not finite; the weights were not moved."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How weights move.
 
     Attributes:
+        optimizer: `adamw` or `sgd`.
         batch_size: images a step.
-        lr: peak learning rate of AdamW.
+        accumulate: parts that a batch is computed in, to need less memory.
+        lr: peak learning rate.
         backbone_lr_factor: the backbone's share of it, which keeps what ImageNet taught.
         weight_decay: of weights; biases and norms have none.
-        warmup_steps: linear rise to `lr`, before the cosine to zero.
+        momentum: of `sgd`.
+        schedule: `cosine` to zero, or `step`: a tenth after each of `drops`.
+        drops: shares of the training.
+        warmup_steps: linear rise to `lr` before that.
         clip_norm: largest norm of the gradient.
         precision: `bf16` mixed precision or `float32`.
     """
 
+    optimizer: str = "adamw"
     batch_size: int = 8
+    accumulate: int = 1
     lr: float = 4e-4
     backbone_lr_factor: float = 0.3
     weight_decay: float = 0.02
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    drops: tuple[float, ...] = (0.67, 0.89)
     warmup_steps: int = 200
     clip_norm: float = 5.0
     precision: str = "bf16"
@@ -39,18 +57,25 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, got {self.batch_size}")
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise ConfigError(f"accumulate must lie in 1..batch_size ({self.batch_size}), got {self.accumulate}")
         for name in ("lr", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("warmup_steps", "backbone_lr_factor", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum must be 0 or more and below 1, got {self.momentum}")
+        if list(self.drops) != sorted(self.drops) or not all(0 < each < 1 for each in self.drops):
+            raise ConfigError(f"drops must be rising shares between 0 and 1, got {self.drops}")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
 
 class Optimizer:
-    """AdamW with warm-up and cosine over the trainable parameters of a detector.
+    """An optimiser with its schedule over the trainable parameters of a detector.
 
     Args:
         detector: moved to the device, in channels-last memory.
@@ -67,38 +92,48 @@ class Optimizer:
         self.config = config
         self.steps = steps
         self.device = device
-        self.adam = torch.optim.AdamW(parameter_groups(detector, config), lr=config.lr)
+        groups = parameter_groups(detector, config)
+        self.inner: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            self.inner = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        else:
+            self.inner = torch.optim.AdamW(groups, lr=config.lr)
 
     def learning_rate(self, step: int) -> float:
         """Of the step after so many."""
-        warmup = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
-        return self.config.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        warmup, share = min(1.0, (step + 1) / max(1, self.config.warmup_steps)), step / self.steps
+        if self.config.schedule == "step":
+            return self.config.lr * warmup * 0.1 ** sum(share >= drop for drop in self.config.drops)
+        return self.config.lr * warmup * 0.5 * (1 + math.cos(math.pi * share))
 
-    def step(self, done: int, losses: Callable[[], dict[str, Tensor]], *, what: str) -> dict[str, float]:
+    def step(self, done: int, parts: Sequence[Losses]) -> dict[str, float]:
         """Compute losses and move the weights.
 
         Args:
             done: steps before this one.
-            losses: computes them, by name; they are summed.
-            what: the images, for the error.
+            parts: each computes losses by name, of a part of the batch; they are summed by name, parts are averaged.
         Returns:
             `total` and each loss.
         Raises:
-            FpnkitError: the loss is not finite.
+            NotFiniteError: a loss is not finite.
         """
-        for group in self.adam.param_groups:
+        for group in self.inner.param_groups:
             group["lr"] = self.learning_rate(done) * group["factor"]
-        with mixed_precision(self.device, self.config.precision):
-            made = losses()
-        total = torch.stack(list(made.values())).sum()
-        if not torch.isfinite(total):
-            terms = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in made.items())
-            raise FpnkitError(f"step {done + 1}: the loss is not finite ({terms}) on {what}: lower --lr")
-        self.adam.zero_grad(set_to_none=True)
-        total.backward()
+        self.inner.zero_grad(set_to_none=True)
+        seen: dict[str, float] = {}
+        for part in parts:
+            with mixed_precision(self.device, self.config.precision):
+                made = part()
+            total = torch.stack(list(made.values())).sum()
+            values = {name: float(value.detach()) for name, value in {"total": total, **made}.items()}
+            if not math.isfinite(values.pop("total")):
+                raise NotFiniteError(", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            (total / len(parts)).backward()
+            for name, value in values.items():
+                seen[name] = seen.get(name, 0.0) + value / len(parts)
         nn.utils.clip_grad_norm_(self.detector.parameters(), self.config.clip_norm)
-        self.adam.step()
-        return {"total": float(total.detach()), **{name: float(value.detach()) for name, value in made.items()}}
+        self.inner.step()
+        return {"total": sum(seen.values()), **seen}
 
 
 def parameter_groups(detector: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

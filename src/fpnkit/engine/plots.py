@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import ConfigError
 from .checkpoint import write_bytes
@@ -45,6 +46,38 @@ def draw_precision_recall(path: Path, precision: np.ndarray, classes: Sequence[s
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     write_figure(path, figure)
+
+
+def draw_confusion(path: Path, counts: np.ndarray, classes: Sequence[str]) -> None:
+    """What is taken for what, as shares of each row's objects.
+
+    Args:
+        path: a PNG, replaced whole.
+        counts: of `confusion`, (C + 1, C + 1).
+        classes: names, by label.
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names, side = [*classes, "nothing"], 3.2 + 0.45 * min(len(classes), 40)
+    figure = new_figure(side + 0.8, side, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.6 else "black"
+            axes.text(column, row, str(count) if count else "", ha="center", va="center", fontsize=8, color=colour)
+    if len(classes) <= 80:
+        size = 9 if len(classes) <= 20 else 5
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=size)
+        axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set(xlabel="found, at score 0.5", ylabel="annotated", title="objects and what covers them at IoU 0.5")
+    write_figure(path, figure)
+
+
+def write_picture(path: Path, image: Image.Image) -> None:
+    """Write a picture as JPEG, replaced whole, marked as drawn here."""
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=90, comment=COMMENT)
+    write_bytes(path, encoded.getvalue())
 
 
 def require_matplotlib() -> None:

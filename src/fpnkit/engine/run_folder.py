@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import csv
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..data.annotated import AnnotatedImages
+from ..data.preprocess import Preprocess
+from ..structures import ImageBatch, Targets
 from ..version import __version__
-from .checkpoint import replaced_whole, write_json
-from .plots import write_figure
+from .bench import machine
+from .checkpoint import replaced_whole, save_state, write_json
+from .confusion import confusion
+from .plots import draw_confusion, draw_precision_recall, write_figure
+from .samples import draw_batch, draw_predictions
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
 
 
 class RunFolder:
     """A run's files.
 
         config.json            the resolved recipe and classes
+        environment.json       the command, versions and machine
         metrics.csv            one row a logged step: losses, learning rate; one row an evaluation: metrics
         curves.png             both as a picture
-        events.out.tfevents.*  the same for TensorBoard
+        batch.jpg              the first batch as the network sees it, with its boxes
+        precision_recall.png, confusion.png, samples.jpg
+                               of the last evaluation: curves, what is taken for what, predictions beside the truth
+        events.out.tfevents.*  the figures for TensorBoard
         weights/best, last     .safetensors
-        state/last.pt          what --resume needs
+        state/last.pt          what --resume needs; state/step-N.pt the ones before, where more are kept
 
     Args:
         path: the folder; nothing is written before `open`.
+        keep: training states that are kept.
     """
 
     LOG_EVERY = 10
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: int = 1) -> None:
         self.path = path
+        self.keep = keep
         self.best = path / "weights" / "best.safetensors"
         self.last = path / "weights" / "last.safetensors"
         self.state = path / "state" / "last.pt"
@@ -50,6 +67,9 @@ class RunFolder:
         """
         from torch.utils.tensorboard import SummaryWriter
 
+        for left in self.path.rglob(".writing-*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        write_json(self.path / "environment.json", {"command": sys.argv, **machine()})
         write_json(self.path / "config.json", {"fpnkit": __version__, "classes": list(classes), "train": config})
         rows = [row for row in self.rows() if int(row["step"]) <= step and int(row.get("epoch") or 0) <= epoch]
         self._write(rows if step else [])
@@ -75,6 +95,30 @@ class RunFolder:
         with self._csv.open(newline="") as file:
             return list(csv.DictReader(file))
 
+    def save_state(self, step: int, state: dict[str, Any]) -> None:
+        """Save a training state as the last one; of those before, `keep - 1` stay.
+
+        Raises:
+            CheckpointError: it cannot be written; the last one stays.
+        """
+        save_state(self.state, state)
+        if self.keep > 1:
+            numbered = self.state.with_name(f"step-{step:08d}.pt")
+            numbered.unlink(missing_ok=True)
+            os.link(self.state, numbered)
+        for old in sorted(self.state.parent.glob("step-*.pt"))[: -self.keep]:
+            old.unlink(missing_ok=True)
+
+    def draw_batch(self, batch: ImageBatch, targets: Targets, preprocess: Preprocess, classes: Sequence[str]) -> None:
+        """The images of a batch with their boxes, as `batch.jpg`."""
+        draw_batch(self.path / "batch.jpg", batch, targets, preprocess.config, classes)
+
+    def draw_evaluation(self, result: Evaluation, data: AnnotatedImages) -> None:
+        """Pictures of the last evaluation."""
+        draw_precision_recall(self.path / "precision_recall.png", result.precision, data.classes)
+        draw_confusion(self.path / "confusion.png", confusion(result.detections, data), data.classes)
+        draw_predictions(self.path / "samples.jpg", result.detections, data)
+
     def draw_curves(self) -> None:
         """Losses and average precision over steps, as `curves.png`."""
         from matplotlib.figure import Figure
@@ -84,12 +128,16 @@ class RunFolder:
         loss_axes, ap_axes = figure.subplots(1, 2)
         for name in [key for key in (rows[0] if rows else {}) if key.startswith("loss/")]:
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-            loss_axes.plot(*zip(*_smoothed(points), strict=True), label=name[5:], linewidth=1.4)
+            (line,) = loss_axes.plot(*zip(*_smoothed(points), strict=True), label=name[5:], linewidth=1.4)
+            held_out = [(int(row["step"]), float(row[f"val/{name}"])) for row in rows if row.get(f"val/{name}")]
+            if held_out:
+                style = {"linestyle": ":", "marker": ".", "color": line.get_color(), "linewidth": 1.2}
+                loss_axes.plot(*zip(*held_out, strict=True), label=f"{name[5:]}, validation", **style)
         for name in ("AP", "AP50", "AP_small", "AP_medium", "AP_large"):
             points = [(int(row["step"]), 100 * float(row[f"val/{name}"])) for row in rows if row.get(f"val/{name}")]
             if points:
                 ap_axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, linewidth=1.4)
-        for axes, title in ((loss_axes, "training loss"), (ap_axes, "validation, percent")):
+        for axes, title in ((loss_axes, "loss"), (ap_axes, "validation, percent")):
             axes.set(title=title, xlabel="step")
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)

@@ -4,62 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from ..data.annotated import AnnotatedImages, Record, require_objects
-from ..data.loader import AugmentConfig, make_training_loader
+from ..data.loader import DetectionDataset, make_loader, make_training_loader
 from ..data.preprocess import Preprocess
-from ..errors import CheckpointError, ConfigError
+from ..detectors import FasterRCNN
+from ..errors import CheckpointError, FpnkitError
 from ..structures import ImageBatch, Targets
 from ..zoo import build, default_preprocess
+from .average import Average
 from .backbone_weights import load_backbone_weights
-from .checkpoint import ModelCard, fill, load_state, save_state, save_weights
-from .device import choose_device
+from .checkpoint import ModelCard, fill, load_state, save_weights
+from .device import choose_device, mixed_precision, peak_memory
 from .evaluate import evaluate
-from .optimize import Optimizer, OptimizerConfig
+from .fine_tune import Taken, take_over
+from .optimize import NotFiniteError, Optimizer
+from .recipe import TrainConfig
 from .run_folder import RunFolder
 from .stop import StopRequest
 
-CHECKPOINT_SECONDS = 300
-"""Between epochs, a training state is saved at least this often."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig(OptimizerConfig):
-    """The recipe.
-
-    Attributes:
-        model: name in the zoo.
-        epochs: passes over the data.
-        workers: loading processes.
-        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
-        seed: of weights, order, augmentation and sampling.
-        device: `auto`, `cpu`, `cuda`.
-        augment: see `AugmentConfig`.
-    """
-
-    model: str = "faster_rcnn_r50_fpn"
-    epochs: int = 12
-    workers: int = 1
-    evaluate_every: int = 1
-    seed: int = 0
-    device: str = "auto"
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("epochs", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if self.workers < 0:
-            raise ConfigError(f"workers must be 0 or more, got {self.workers}")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed must lie in 0..2**32 - 1, got {self.seed}")
-        default_preprocess(self.model)
+FREE = ("device", "workers", "evaluate_every", "val_losses", "checkpoint_seconds", "keep")
+"""What a resumed run may change: it has no influence on the weights."""
 
 
 class Watcher(Protocol):
@@ -68,6 +39,24 @@ class Watcher(Protocol):
     def on_step(self, step: int, total: int, losses: dict[str, float]) -> None: ...
     def on_evaluation(self, epoch: int, metrics: dict[str, float]) -> None: ...
     def on_evaluated_images(self, done: int, total: int) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsal:
+    """What a step costs.
+
+    Attributes:
+        parameters, trainable: how many.
+        seconds: of a step, loading included.
+        memory: peak of the process, or of the GPU, in bytes.
+        losses: of the last step.
+    """
+
+    parameters: int
+    trainable: int
+    seconds: float
+    memory: int
+    losses: dict[str, float]
 
 
 class Trainer:
@@ -79,10 +68,13 @@ class Trainer:
         out: the run's folder.
         pretrained: let timm download ImageNet weights for the backbone.
         backbone_weights: a classifier's file for the backbone instead.
+        start_from: weights of fpnkit to fine-tune.
         from_scratch: the backbone has learnt nothing yet, so nothing of it stays frozen.
+    Attributes:
+        taken: what was kept of `start_from`.
     Raises:
         DataError: a data set without any object.
-        CheckpointError: the file for the backbone cannot be used.
+        CheckpointError: a file of weights cannot be used.
     """
 
     def __init__(
@@ -94,6 +86,7 @@ class Trainer:
         *,
         pretrained: bool = False,
         backbone_weights: Path | None = None,
+        start_from: Path | None = None,
         from_scratch: bool = False,
     ) -> None:
         require_objects(train_data)
@@ -107,32 +100,43 @@ class Trainer:
         self.detector = build(config.model, len(train_data.classes), pretrained=pretrained)
         if backbone_weights is not None:
             load_backbone_weights(self.detector.backbone, backbone_weights)
+        self.taken: Taken | None = take_over(self.detector, self.card.classes, start_from) if start_from else None
         self.from_scratch = from_scratch
-        if from_scratch:
-            self.detector.backbone.thaw()
+        _hold_still(self.detector, "none" if from_scratch else config.freeze)
         self.loader, self.sampler = make_training_loader(
             train_data,
             self.preprocess,
             config.augment,
             seed=config.seed,
-            batch_size=config.batch_size,
+            batch_size=config.optim.batch_size,
             workers=config.workers,
         )
-        self.optimizer = Optimizer(self.detector, config, steps=self.total_steps, device=self.device)
-        self.folder = RunFolder(out)
-        self.step, self.epoch, self.best_ap = 0, 0, -1.0
+        self.optimizer = Optimizer(self.detector, config.optim, steps=self.total_steps, device=self.device)
+        self.average = Average(self.detector, config.ema) if config.ema else None
+        self.folder = RunFolder(out, keep=config.keep)
+        self.step, self.epoch, self.best_ap, self.stale = 0, 0, -1.0, 0
         self._stop = StopRequest()
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one epoch."""
-        records, size = len(self.loader.dataset), self.config.batch_size  # type: ignore[arg-type]
+        records, size = len(self.loader.dataset), self.config.optim.batch_size  # type: ignore[arg-type]
         return max(1, records // size)
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def evaluated(self) -> FasterRCNN:
+        """The network that is evaluated and kept: the average, where there is one."""
+        return self.average.network if self.average else self.detector  # type: ignore[return-value]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
+        return self.epoch == self.config.epochs or 0 < self.config.patience <= self.stale
 
     def run(self, watcher: Watcher) -> bool:
         """Train to the end, or until SIGINT or SIGTERM.
@@ -142,14 +146,31 @@ class Trainer:
         Raises:
             DataError: an image cannot be read or is not as annotated.
             CheckpointError: the disk is full; the last checkpoint stays.
-            FpnkitError: the loss is not finite; the step and its images are named.
+            FpnkitError: the loss is not finite; the step, the image, its boxes and the terms are named.
         """
         self.folder.open(dataclasses.asdict(self.config), self.card.classes, step=self.step, epoch=self.epoch)
         with self._stop:
-            while self.epoch < self.config.epochs and not self._stop.asked:
+            while not self.finished and not self._stop.asked:
                 self._epoch(watcher)
         self.folder.close()
-        return self.epoch == self.config.epochs
+        return self.finished
+
+    def rehearse(self, steps: int = 2) -> Rehearsal:
+        """Run a batch or two and forget it: what does not work, or is too large, shows now. Nothing is written."""
+        self.detector.train()
+        batches, began, losses = iter(self.loader), time.perf_counter(), {}
+        for step in range(steps):
+            began = time.perf_counter()
+            losses = self._train_step(*next(batches, None) or next(iter(self.loader)))
+            self.step = step
+        parameters = list(self.detector.parameters())
+        return Rehearsal(
+            parameters=sum(each.numel() for each in parameters),
+            trainable=sum(each.numel() for each in parameters if each.requires_grad),
+            seconds=time.perf_counter() - began,
+            memory=peak_memory(self.device),
+            losses=losses,
+        )
 
     def resume(self) -> None:
         """Go on from the folder's last checkpoint.
@@ -162,24 +183,32 @@ class Trainer:
         try:
             self._require_recipe(state["recipe"])
             fill(self.detector, state["detector"], path)
-            self.optimizer.adam.load_state_dict(state["optimizer"])
-            self.step, self.best_ap = state["step"], state["best_ap"]
-            self.epoch = state.get("epoch", self.step // self.steps_per_epoch)
+            if self.average:
+                fill(self.evaluated, state["average"], path)
+            self.optimizer.inner.load_state_dict(state["optimizer"])
+            self.step, self.best_ap, self.epoch = state["step"], state["best_ap"], state["epoch"]
+            self.stale = state["stale"]
             torch.set_rng_state(state["random"])
+            if self.device.type == "cuda" and state["random_cuda"]:
+                torch.cuda.set_rng_state_all(state["random_cuda"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: damaged training state: {type(error).__name__}: {error}") from None
 
     def _epoch(self, watcher: Watcher) -> None:
         self.sampler.epoch = self.epoch
-        self.sampler.start = (self.step - self.epoch * self.steps_per_epoch) * self.config.batch_size
+        self.sampler.start = (self.step - self.epoch * self.steps_per_epoch) * self.config.optim.batch_size
         self.detector.train()
         saved = time.monotonic()
         for batch, targets, records in self.loader:
+            if self.step == 0:
+                self.folder.draw_batch(batch, targets, self.preprocess, self.card.classes)
             losses = self._train_step(batch, targets, records)
             self.step += 1
+            if self.average:
+                self.average.follow(self.detector, self.step)
             self.folder.add_losses(self.step, losses, self.optimizer.learning_rate(self.step))
             watcher.on_step(self.step, self.total_steps, losses)
-            if self._stop.asked or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if self._stop.asked or time.monotonic() - saved >= self.config.checkpoint_seconds:
                 self._save()
                 self.folder.draw_curves()
                 saved = time.monotonic()
@@ -197,10 +226,38 @@ class Trainer:
         self.folder.draw_curves()
 
     def _train_step(self, batch: ImageBatch, targets: Targets, records: list[Record]) -> dict[str, float]:
-        batch, targets = batch.to(self.device), targets.to(self.device)
-        batch = dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
-        images = ", ".join(str(record.path) for record in records)
-        return self.optimizer.step(self.step, lambda: self.detector.losses(batch, targets), what=images)
+        parts = self.config.optim.accumulate
+        size = -(-len(records) // parts)
+        slices = [slice(start, start + size) for start in range(0, len(records), size)]
+        try:
+            return self.optimizer.step(self.step, [self._losses_of(batch, targets, part) for part in slices])
+        except NotFiniteError as error:
+            culprit = self._culprit(batch, targets, records)
+            raise FpnkitError(
+                f"step {self.step + 1}: the loss is not finite ({error}) on {culprit}; lower --lr, or look at the boxes"
+            ) from None
+
+    def _losses_of(self, batch: ImageBatch, targets: Targets, part: slice) -> Callable[[], dict[str, Tensor]]:
+        """What computes the losses of some images of a batch."""
+
+        def losses() -> dict[str, Tensor]:
+            some, wanted = batch[part].to(self.device), targets[part].to(self.device)
+            images = some.images.contiguous(memory_format=torch.channels_last)
+            return self.detector.losses(dataclasses.replace(some, images=images), wanted)
+
+        return losses
+
+    def _culprit(self, batch: ImageBatch, targets: Targets, records: list[Record]) -> str:
+        """The image whose loss is not finite, its boxes in the batch's pixels, and the terms; all when it is no one."""
+        for index, record in enumerate(records):
+            with torch.no_grad(), mixed_precision(self.device, self.config.optim.precision):
+                losses = self._losses_of(batch, targets, slice(index, index + 1))()
+            bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+            if bad:
+                found = targets.boxes_xyxy[index][targets.valid[index]]
+                boxes = [[round(side, 1) for side in box] for box in found.tolist()]
+                return f"{record.path}: {', '.join(bad)}, boxes {boxes[:5]}{' ...' * (len(boxes) > 5)}"
+        return ", ".join(str(record.path) for record in records)
 
     def _evaluate(self, epoch: int, watcher: Watcher) -> None:
         total, done = len(self.val_data.records), 0
@@ -213,44 +270,70 @@ class Trainer:
             watcher.on_evaluated_images(done, total)
 
         result = evaluate(
-            self.detector,
+            self.evaluated,
             self.val_data,
             self.preprocess,
             device=self.device,
-            precision=self.config.precision,
+            precision=self.config.optim.precision,
             workers=self.config.workers,
             on_batch=count,
         )
-        self.folder.add_metrics(self.step, epoch, result.metrics)
-        watcher.on_evaluation(epoch, result.metrics)
-        if result.metrics["AP"] > self.best_ap:
-            self.best_ap = result.metrics["AP"]
-            save_weights(self.folder.best, self.detector, self.card)
+        metrics = result.metrics | self._validation_losses()
+        self.folder.add_metrics(self.step, epoch, metrics)
+        self.folder.draw_evaluation(result, self.val_data)
+        watcher.on_evaluation(epoch, metrics)
+        self.stale += 1
+        if metrics["AP"] > self.best_ap:
+            self.best_ap, self.stale = metrics["AP"], 0
+            save_weights(self.folder.best, self.evaluated, self.card)
+
+    @torch.no_grad()
+    def _validation_losses(self) -> dict[str, float]:
+        """Means over the first validation images; the samples are drawn alike each time, and nothing else moves."""
+        some = self.val_data.records[: self.config.val_losses]
+        data = DetectionDataset(dataclasses.replace(self.val_data, records=some), self.preprocess)
+        sums: dict[str, float] = {}
+        loader, _ = make_loader(data, batch_size=1, workers=0, shuffle=False)
+        network = self.evaluated
+        was_training = network.training
+        network.eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for batch, targets, _ in loader if some else ():
+                with mixed_precision(self.device, self.config.optim.precision):
+                    losses = network.losses(batch.to(self.device), targets.to(self.device))
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) / len(some)
+        network.train(was_training)
+        return {f"loss/{name}": value for name, value in sums.items()}
 
     def _save(self) -> None:
-        save_weights(self.folder.last, self.detector, self.card)
+        save_weights(self.folder.last, self.evaluated, self.card)
         state = {
             "recipe": self._recipe(),
             "detector": self.detector.state_dict(),
-            "optimizer": self.optimizer.adam.state_dict(),
+            "optimizer": self.optimizer.inner.state_dict(),
             "step": self.step,
             "epoch": self.epoch,
             "best_ap": self.best_ap,
+            "stale": self.stale,
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
-        save_state(self.folder.state, state)
+        if self.average:
+            state["average"] = self.average.network.state_dict()
+        self.folder.save_state(self.step, state)
 
     def _recipe(self) -> dict[str, Any]:
-        """What must agree between a checkpoint and the run that resumes it; where it runs may differ."""
-        recipe = dataclasses.asdict(self.config)
-        for free in ("device", "workers", "evaluate_every"):
+        """What must agree between a checkpoint and the run that resumes it, in plain lists and values."""
+        recipe = _plain(dataclasses.asdict(self.config))
+        for free in FREE:
             recipe.pop(free)
-        recipe["augment"]["scale"] = list(recipe["augment"]["scale"])
         return {**recipe, "classes": list(self.card.classes), "from_scratch": self.from_scratch}
 
     def _require_recipe(self, made_with: dict[str, Any]) -> None:
-        for name, value in self._recipe().items():
-            there = made_with.get(name, value)
+        for name, value in _flat(self._recipe()).items():
+            there = _flat(made_with).get(name, value)
             if there != value:
                 raise CheckpointError(
                     f"{self.folder.state}: made with {name} {there!r}, not {value!r}: resume with the same arguments"
@@ -259,3 +342,25 @@ class Trainer:
 
 class _StoppedEvaluating(Exception):
     pass
+
+
+def _hold_still(detector: FasterRCNN, what: str) -> None:
+    """`model` leaves everything as the model was built."""
+    if what == "none":
+        detector.backbone.thaw()
+    elif what == "backbone":
+        detector.backbone.freeze([detector.backbone.body])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Names with dots -> values."""
+    flat: dict[str, Any] = {}
+    for name, value in recipe.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

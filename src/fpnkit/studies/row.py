@@ -16,8 +16,9 @@ from ..data.preprocess import Preprocess
 from ..engine.checkpoint import load_state, save_state
 from ..engine.device import choose_device
 from ..engine.evaluate import METRICS, collect, score, score_proposals
-from ..engine.optimize import Optimizer
+from ..engine.optimize import NotFiniteError, Optimizer
 from ..engine.stop import StopRequest
+from ..errors import FpnkitError
 from .config import StudyConfig
 from .tasks import Task
 
@@ -69,8 +70,13 @@ def train(
             sampler.start = begun * config.batch_size
             for batch, targets, records in loader:
                 batch, targets = batch.to(device), targets.to(device)
-                images = ", ".join(str(record.path) for record in records)
-                optimizer.step(done, lambda: task.losses(batch, targets), what=images)  # noqa: B023
+                try:
+                    optimizer.step(done, [lambda: task.losses(batch, targets)])  # noqa: B023
+                except NotFiniteError as error:
+                    images = ", ".join(str(record.path) for record in records)
+                    raise FpnkitError(
+                        f"step {done + 1}: the loss is not finite ({error}) on {images}: lower --lr"
+                    ) from None
                 done += 1
                 progress.on_step(1)
                 now = time.monotonic()
@@ -108,7 +114,7 @@ def _resume(task: Task, optimizer: Optimizer, state_path: Path) -> tuple[int, fl
         return 0, 0.0
     state = load_state(state_path)
     task.detector.load_state_dict(state["detector"])
-    optimizer.adam.load_state_dict(state["optimizer"])
+    optimizer.inner.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
     return state["step"], state["seconds"]
 
@@ -116,7 +122,7 @@ def _resume(task: Task, optimizer: Optimizer, state_path: Path) -> tuple[int, fl
 def _state(task: Task, optimizer: Optimizer, step: int, seconds: float) -> dict[str, Any]:
     return {
         "detector": task.detector.state_dict(),
-        "optimizer": optimizer.adam.state_dict(),
+        "optimizer": optimizer.inner.state_dict(),
         "random": torch.get_rng_state(),
         "step": step,
         "seconds": seconds,
