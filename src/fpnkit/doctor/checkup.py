@@ -126,7 +126,7 @@ def examine(
         data=data,
         images=sum(each.images for each in counts.values()) + of_images,
         boxes=sum(each.boxes for each in counts.values()) + of_boxes,
-        problems=tuple(dict.fromkeys(problems)),
+        problems=problems,
         splits=counts,
         anchors=_coverage(splits, model),
         twins=_twins(splits, on_image),
