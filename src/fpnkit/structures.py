@@ -99,12 +99,15 @@ class Targets(_Batched):
         labels: (N, M) int64 in 0..K-1.
         valid: (N, M) bool: a real object.
         crowd: (N, M) bool: a region where anchors and proposals are neither right nor wrong.
+        seeds: (N,) int64 of each image's samples, so that they do not depend on the rest of the batch; drawn from
+            the global random state when there are none.
     """
 
     boxes_xyxy: Tensor
     labels: Tensor
     valid: Tensor
     crowd: Tensor
+    seeds: Tensor | None = None
 
 
 @dataclass(frozen=True)

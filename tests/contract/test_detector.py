@@ -76,7 +76,8 @@ def targets_of(*boxes: list[list[float]], most: int | None = None) -> Targets:
 
 
 def clones(value) -> dict[str, Tensor]:
-    return {field.name: getattr(value, field.name).clone() for field in fields(value)}
+    named = {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: each.clone() for name, each in named.items() if each is not None}
 
 
 def unchanged(value, before: dict[str, Tensor]) -> bool:

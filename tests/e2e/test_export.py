@@ -135,7 +135,6 @@ def test_a_folder_with_something_else_is_left_alone(cli, tmp_path) -> None:
         (("--bf16",), ("bf16", "openvino")),
         (("--format", "torch", "--resize"), ("resizing",)),
         (("--input", "float32", "--resize"), ("resizing",)),
-        (("--data", "val.json"), ("--images",)),
     ],
 )
 def test_what_is_not_possible_is_said_before_anything_is_done(cli, tmp_path, words, mentions) -> None:

@@ -167,5 +167,5 @@ def test_every_option_is_explained(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "--help"])
     shown = capsys.readouterr().out
-    for option in ("--json" if name == "bench" else "--out", "--debug"):
+    for option in ("--json" if name in ("bench", "doctor") else "--out", "--debug"):
         assert option in shown

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fpnkit.data.loader import BatchLoader
 from fpnkit.engine.optimize import Optimizer
 from fpnkit.studies import STUDIES, row
 from fpnkit.studies.report import write_report
@@ -57,17 +58,22 @@ def test_every_study_runs_to_its_table_and_picture(name, study, cli, tmp_path, r
 
 
 def test_every_row_sees_the_same_images_in_the_same_order(study, cli, tmp_path, monkeypatch):
-    seen: list[str] = []
-    step = Optimizer.step
-    monkeypatch.setattr(
-        Optimizer, "step", lambda self, done, losses, *, what: (seen.append(what), step(self, done, losses, what=what))
-    )
+    seen: list[list[int]] = []
+    batches = BatchLoader.__iter__
+
+    def note(self):
+        for batch in batches(self):
+            if self.sampler.shuffle:
+                seen.append(batch[1].seeds.tolist())  # one an image and epoch
+            yield batch
+
+    monkeypatch.setattr(BatchLoader, "__iter__", note)
     assert cli(*study("table3", tmp_path / "out", "--budget", 4)).code == 0
     rows = [seen[start : start + 4] for start in (0, 4, 8)]
     assert len(seen) == 12
     assert rows[0] == rows[1] == rows[2]
-    assert len(set(", ".join(rows[0][:3]).split(", "))) == 12  # the first epoch: every image once
-    assert len(set(rows[0])) == 4
+    assert len({seed for batch in rows[0][:3] for seed in batch}) == 12  # the first epoch: every image once
+    assert len({tuple(batch) for batch in rows[0]}) == 4
 
 
 def test_what_is_done_is_not_done_again_and_more_seeds_are_added(study, cli, tmp_path, read_json):
@@ -101,10 +107,10 @@ def test_stopped_and_resumed_it_gives_the_same_figures(study, cli, tmp_path, mon
     assert all(figures["AP50"] > 0 for name, figures in metrics(whole).items() if name[0] == "c")
     step = Optimizer.step
 
-    def stop_after(self, done, losses, *, what):
+    def stop_after(self, done, parts):
         if done == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, done, losses, what=what)
+        return step(self, done, parts)
 
     monkeypatch.setattr(Optimizer, "step", stop_after)
     stops = 0
@@ -123,11 +129,11 @@ def test_after_a_crash_it_goes_on_from_the_last_checkpoint(study, cli, tmp_path,
     monkeypatch.setattr(row, "CHECKPOINT_SECONDS", -1)
     step, seen = Optimizer.step, []
 
-    def crash_once(self, done, losses, *, what):
+    def crash_once(self, done, parts):
         seen.append(done)
         if seen == [0, 1]:
             raise MemoryError("a crash")
-        return step(self, done, losses, what=what)
+        return step(self, done, parts)
 
     monkeypatch.setattr(Optimizer, "step", crash_once)
     assert cli(*study("table3", parts, "--budget", 4)).code == 1

@@ -212,15 +212,16 @@ def test_a_batch_carries_sizes_targets_and_records(folder):
 
 def test_targets_are_padded_to_the_most_objects():
     samples = [
-        {"boxes": torch.ones(2, 4), "labels": torch.tensor([4, 5]), "crowd": torch.tensor([False, True])},
-        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "crowd": torch.zeros(0).bool()},
-        {"boxes": torch.full((1, 4), 7.0), "labels": torch.tensor([6]), "crowd": torch.tensor([False])},
+        {"boxes": torch.ones(2, 4), "labels": torch.tensor([4, 5]), "crowd": torch.tensor([False, True]), "seed": 7},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "crowd": torch.zeros(0).bool(), "seed": 8},
+        {"boxes": torch.full((1, 4), 7.0), "labels": torch.tensor([6]), "crowd": torch.tensor([False]), "seed": 9},
     ]
     targets = pad_targets(samples)
     assert targets.boxes_xyxy[:, :, 0].tolist() == [[1, 1], [0, 0], [7, 0]]
     assert targets.labels.tolist() == [[4, 5], [0, 0], [6, 0]]
     assert targets.valid.tolist() == [[True, True], [False, False], [True, False]]
     assert targets.crowd.tolist() == [[False, True], [False, False], [False, False]]
+    assert targets.seeds.tolist() == [7, 8, 9]
     assert pad_targets(samples[1:2]).boxes_xyxy.shape == (1, 0, 4)
 
 
@@ -267,3 +268,26 @@ def test_extreme_shapes_can_be_augmented(tmp_path, size):
 def test_bad_augmentation_is_refused(numbers, message):
     with pytest.raises(ConfigError, match=message):
         AugmentConfig(**numbers)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_batches_of_one(processes):
+    alone = [index for _, index in EpochSampler(50, seed=3, shuffle=True)]
+    shares = []
+    for rank in range(processes):
+        sampler = EpochSampler(50, seed=3, shuffle=True, batch_size=8, rank=rank, processes=processes)
+        sampler.start = 16
+        shares.append([index for _, index in sampler])
+        assert len(sampler) == len(shares[-1])
+    each = 8 // processes
+    batches = [[share[start : start + each] for share in shares] for start in range(0, len(shares[0]), each)]
+    assert [[index for share in batch for index in share] for batch in batches] == [
+        alone[start : start + 8] for start in (16, 24, 32, 40)
+    ]
+
+
+def test_batches_that_cannot_be_shared_are_refused(folder):
+    with pytest.raises(ConfigError, match="batch_size 3 cannot be divided among 2 processes"):
+        make_loader(dataset(folder), batch_size=3, workers=0, shuffle=True, processes=2)
+    with pytest.raises(ConfigError, match="batch_size 8 is more than the 6 images there are"):
+        make_loader(dataset(folder), batch_size=8, workers=0, shuffle=True, processes=2)

@@ -28,22 +28,23 @@ def test_smooth_l1_matches_torch(beta):
     torch.testing.assert_close(smooth_l1(predicted, wanted, beta=beta), expected)
 
 
-def test_masked_mean_divides_by_the_given_count():
-    values, mask = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([True, False, True])
-    assert masked_mean(values, mask, torch.tensor(10)).item() == pytest.approx(0.5)
+def test_masked_mean_divides_each_image_by_its_count():
+    values = torch.tensor([[1.0, 2.0, 4.0], [6.0, 8.0, 9.0]])
+    mask = torch.tensor([[True, False, True], [True, False, False]])
+    assert masked_mean(values, mask, torch.tensor([10, 3])).item() == pytest.approx((0.5 + 2) / 2)
 
 
 def test_no_samples_give_zero_with_a_zero_gradient():
-    values = torch.ones(3, requires_grad=True)
-    loss = masked_mean(values, torch.zeros(3, dtype=torch.bool), torch.tensor(0))
+    values = torch.ones(1, 3, requires_grad=True)
+    loss = masked_mean(values, torch.zeros(1, 3, dtype=torch.bool), torch.tensor([0]))
     loss.backward()
     assert loss.item() == 0
-    assert values.grad.tolist() == [0, 0, 0]
+    assert values.grad.tolist() == [[0, 0, 0]]
 
 
 def test_masked_out_values_may_be_nan():
-    values = torch.tensor([1.0, float("nan"), float("inf")])
-    assert masked_mean(values, torch.tensor([True, False, False]), torch.tensor(1)).item() == 1
+    values = torch.tensor([[1.0, float("nan"), float("inf")]])
+    assert masked_mean(values, torch.tensor([[True, False, False]]), torch.tensor([1])).item() == 1
 
 
 def test_objectness_loss_by_hand():

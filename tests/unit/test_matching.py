@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fpnkit.ops.matching import Matches, match, sample
+from fpnkit.ops.matching import Matches, chance, match, sample
 
 OBJECT = [0.0, 0.0, 10.0, 10.0]
 
@@ -172,3 +172,27 @@ def test_sampling_from_nothing(images, candidates):
     assert drawn.index.shape == drawn.valid.shape == drawn.positive.shape
     assert drawn.index.shape[0] == images
     assert not drawn.valid.any()
+
+
+def test_chance_is_even_and_depends_on_seed_and_place_alone():
+    seeds = torch.tensor([0, 1, 2**32 - 1, 12345])
+    dice = chance(seeds, 100_000)
+    torch.testing.assert_close(chance(seeds[2:3], 100_000), dice[2:3])
+    torch.testing.assert_close(chance(seeds, 500), dice[:, :500])
+    assert 0 <= dice.min() < dice.max() < 1
+    for row in dice:
+        counts = torch.histc(row, bins=20, min=0, max=1)
+        assert (counts / 5000 - 1).abs().max() < 0.06
+    assert torch.corrcoef(dice).fill_diagonal_(0).abs().max() < 0.02
+    assert torch.corrcoef(torch.stack([dice[1, :-1], dice[1, 1:]]))[0, 1].abs() < 0.02
+
+
+def test_samples_of_an_image_do_not_depend_on_its_batch():
+    positive = torch.rand(3, 400) < 0.1
+    two = Matches(torch.zeros(3, 400, dtype=torch.int64), positive, ~positive)
+    seeds = torch.tensor([5, 6, 7])
+    whole = sample(two, count=32, positive_fraction=0.25, seeds=seeds)
+    for row in range(3):
+        one = Matches(*(each[row : row + 1] for each in (two.target, two.positive, two.negative)))
+        alone = sample(one, count=32, positive_fraction=0.25, seeds=seeds[row : row + 1])
+        assert alone.index[alone.valid].tolist() == whole.index[row][whole.valid[row]].tolist()

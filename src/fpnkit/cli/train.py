@@ -12,6 +12,7 @@ from .output import require_folder
 
 if TYPE_CHECKING:
     from ..engine.recipe import TrainConfig
+    from ..engine.world import World
 
 EPILOG = """\
 examples:
@@ -19,6 +20,7 @@ examples:
   fpnkit train --data train.json --val val.json --out runs/mine          images are found beside the files
   fpnkit train ... --classes person dog --model faster_rcnn_lite0_fpn --epochs 20
   fpnkit train ... --from default --set optim.lr=1e-4 ema=0.999          fine-tune the shipped detector
+  torchrun --nproc-per-node 4 --max-restarts 3 -m fpnkit train ...       several processes, the same batches
   fpnkit train ... --dry-run                         what it costs, before it costs
   fpnkit train ... --out runs/mine --resume          go on after Ctrl-C, SIGTERM or a crash
 
@@ -122,23 +124,38 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; 0 when finished, 4 when stopped with a checkpoint to resume from."""
     from ..engine.checkpoint import read_card
     from ..engine.predict import find_model
-    from ..engine.run_folder import RunFolder
-    from ..engine.train import Trainer
-    from .terminal import TrainingScreen, console, rehearsal_report
+    from ..engine.world import join, leave
+    from .terminal import console, errors
 
     start_from = find_model(arguments.start_from) if arguments.start_from else None
     if start_from and arguments.backbone_weights != "none":
         raise ConfigError("--from and --backbone-weights exclude each other: the weights bring a backbone")
     config = recipe_of(arguments, read_card(start_from).model if start_from else None)
+    world = join(config.device)
+    console.quiet = errors.quiet = not world.leads
+    try:
+        return _train(arguments, config, world, start_from)
+    finally:
+        console.quiet = errors.quiet = False
+        leave()
+
+
+def _train(arguments: argparse.Namespace, config: TrainConfig, world: World, start_from: Path | None) -> int:
+    from ..engine.run_folder import RunFolder
+    from ..engine.train import Trainer
+    from ..engine.world import restarted
+    from .terminal import TrainingScreen, console, rehearsal_report
+
     folder = RunFolder(arguments.out)
-    if folder.holds_run and not arguments.resume:
+    resume = arguments.resume or (restarted() and folder.state.exists())
+    if folder.holds_run and not (resume or restarted()):
         raise ConfigError(f"{arguments.out} holds a run already: pass --resume to go on, or another --out")
-    if arguments.resume and not folder.state.exists():
+    if resume and not folder.state.exists():
         raise ConfigError(f"{folder.state}: not there, nothing to resume: leave out --resume to start a run")
     if not arguments.dry_run:
         require_folder(arguments.out)
     train_data, val_data = read_training_data(arguments)
-    weights = "none" if arguments.resume else arguments.backbone_weights
+    weights = "none" if resume else arguments.backbone_weights
     trainer = Trainer(
         config,
         train_data,
@@ -146,10 +163,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         pretrained=weights == "timm",
         from_scratch=arguments.backbone_weights == "none" and start_from is None,
-        start_from=start_from,
+        start_from=None if resume else start_from,
+        world=world,
         backbone_weights=None if weights in ("none", "timm") else Path(weights),
     )
-    if arguments.resume:
+    if resume:
         trainer.resume()
     console.print(
         f"{config.model} on {trainer.device}: {len(train_data.records)} images, "

@@ -104,13 +104,14 @@ class DetectionDataset(Dataset):
         """`key` is (epoch, index), so that a worker's random state is the same wherever the image is loaded."""
         epoch, index = key
         record = self.dataset.records[index]
+        seed = hash((self.seed, epoch, index)) & 0xFFFFFFFF
         image = to_tensor(read_image(record.path))
         if reason := wrong_size(record, (image.shape[2], image.shape[1])):
             raise DataError(f"{record.path}: {reason}")
         labels, crowd = torch.tensor(record.labels, dtype=torch.int64), torch.tensor(record.crowd, dtype=torch.bool)
         if self.augment:
             with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(hash((self.seed, epoch, index)) & 0xFFFFFFFF)  # of the CPU alone
+                torch.default_generator.manual_seed(seed)  # of the CPU alone
                 resized, boxes, left = self.augment(image, record)
             labels, crowd = labels[left], crowd[left]
         else:
@@ -125,6 +126,7 @@ class DetectionDataset(Dataset):
             "labels": labels,
             "crowd": crowd,
             "index": index,
+            "seed": seed,
         }
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict] | DataError:
@@ -144,7 +146,7 @@ class DetectionDataset(Dataset):
 
 
 def pad_targets(samples: Sequence[dict]) -> Targets:
-    """Stack boxes, labels and crowd flags of several images, padded to the most objects."""
+    """Stack boxes, labels and crowd flags of several images, padded to the most objects, and their seeds."""
     most = max(len(each["labels"]) for each in samples)
     boxes, labels = torch.zeros(len(samples), most, 4), torch.zeros(len(samples), most, dtype=torch.int64)
     valid = torch.zeros(len(samples), most, dtype=torch.bool)
@@ -153,29 +155,46 @@ def pad_targets(samples: Sequence[dict]) -> Targets:
         count = len(each["labels"])
         boxes[row, :count], labels[row, :count] = each["boxes"], each["labels"]
         valid[row, :count], crowd[row, :count] = True, each["crowd"]
-    return Targets(boxes, labels, valid, crowd)
+    return Targets(boxes, labels, valid, crowd, torch.tensor([each["seed"] for each in samples]))
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, index) in an order drawn from the seed and epoch; can start in the middle of an epoch."""
+    """Yields (epoch, index) in an order drawn from the seed and epoch; can start in the middle of an epoch.
 
-    def __init__(self, length: int, *, seed: int, shuffle: bool) -> None:
+    Args:
+        length: of the data.
+        seed: of the order.
+        shuffle: or in the data's order.
+        batch_size: images that all processes take at a time.
+        rank, processes: this one takes the images of its place in each batch, so that together they take the same
+            batches as one process alone; a last batch that is not full is left out then.
+    """
+
+    def __init__(
+        self, length: int, *, seed: int, shuffle: bool, batch_size: int = 1, rank: int = 0, processes: int = 1
+    ) -> None:
         self.length = length
         self.seed = seed
         self.shuffle = shuffle
+        self.batch_size = batch_size
+        self.rank = rank
+        self.processes = processes
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return max(0, self.length - self.start)
+        left = max(0, self.length - self.start)
+        return left if self.processes == 1 else left // self.batch_size * self.batch_size // self.processes
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = list(range(self.length))
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.length, generator=generator).tolist()
-        for index in order[self.start :]:
-            yield self.epoch, index
+        left, mine = order[self.start :], self.batch_size // self.processes
+        for place in range(len(left) if self.processes == 1 else len(left) // self.batch_size * self.batch_size):
+            if self.processes == 1 or place % self.batch_size // mine == self.rank:
+                yield self.epoch, left[place]
 
 
 class BatchLoader(DataLoader):
@@ -189,13 +208,22 @@ class BatchLoader(DataLoader):
 
 
 def make_loader(
-    dataset: DetectionDataset, *, batch_size: int, workers: int, shuffle: bool
+    dataset: DetectionDataset, *, batch_size: int, workers: int, shuffle: bool, rank: int = 0, processes: int = 1
 ) -> tuple[BatchLoader, EpochSampler]:
-    """A loader and the sampler that steers its epoch; neither touches the global random state."""
-    sampler = EpochSampler(len(dataset), seed=dataset.seed, shuffle=shuffle)
+    """A loader and the sampler that steers its epoch; neither touches the global random state.
+
+    Raises:
+        ConfigError: a batch that cannot be divided among the processes, or is larger than the data.
+    """
+    if batch_size % processes:
+        raise ConfigError(f"batch_size {batch_size} cannot be divided among {processes} processes")
+    if processes > 1 and batch_size > len(dataset):
+        raise ConfigError(f"batch_size {batch_size} is more than the {len(dataset)} images there are")
+    place = {"batch_size": batch_size, "rank": rank, "processes": processes}
+    sampler = EpochSampler(len(dataset), seed=dataset.seed, shuffle=shuffle, **place)
     loader = BatchLoader(
         dataset,
-        batch_size=batch_size,
+        batch_size=batch_size // processes,
         sampler=sampler,
         num_workers=workers,
         collate_fn=dataset.collate,
@@ -207,12 +235,20 @@ def make_loader(
 
 
 def make_training_loader(
-    data: AnnotatedImages, preprocess: Preprocess, augment: AugmentConfig, *, seed: int, batch_size: int, workers: int
+    data: AnnotatedImages,
+    preprocess: Preprocess,
+    augment: AugmentConfig,
+    *,
+    seed: int,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
 ) -> tuple[BatchLoader, EpochSampler]:
-    """A shuffled loader of augmented images, which are padded with the mean colour."""
+    """A shuffled loader of augmented images, which are padded with the mean colour; see `make_loader`."""
     fill = [round(255 * mean) for mean in preprocess.config.mean]
     dataset = DetectionDataset(data, preprocess, augment=Augment(augment, fill=fill), seed=seed)
-    return make_loader(dataset, batch_size=batch_size, workers=workers, shuffle=True)
+    return make_loader(dataset, batch_size=batch_size, workers=workers, shuffle=True, rank=rank, processes=processes)
 
 
 def _leave_signals_to_parent(worker: int) -> None:

@@ -81,10 +81,27 @@ def evaluate(
     Raises:
         DataError: an image cannot be read, or there is no object to find.
     """
+    require_objects(dataset)
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "on_batch": on_batch}
+    return score(*detect_all(detector, dataset, preprocess, device=device, precision=precision, **options), dataset)
+
+
+def detect_all(
+    detector: FasterRCNN,
+    dataset: AnnotatedImages,
+    preprocess: Preprocess,
+    *,
+    device: torch.device | str,
+    precision: str,
+    batch_size: int = 1,
+    workers: int = 0,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Detections and proposals of a data set, or of a part of one, as COCO results; arguments as for `evaluate`."""
     was_training = detector.training
     detector.to(device).eval()
     try:
-        found = collect(
+        return collect(
             lambda batch: detector.detect_and_propose(batch, proposals=PROPOSALS),
             dataset,
             preprocess,
@@ -96,7 +113,6 @@ def evaluate(
         )
     finally:
         detector.train(was_training)
-    return score(*found, dataset)
 
 
 def evaluate_engine(
@@ -140,7 +156,6 @@ def collect(
     Raises:
         DataError: an image cannot be read, or there is no object to find.
     """
-    require_objects(dataset)
     data = DetectionDataset(dataset, preprocess)
     loader, _ = make_loader(data, batch_size=batch_size, workers=workers, shuffle=False)
     detections: list[dict[str, Any]] = []

@@ -22,6 +22,7 @@ class TrainConfig:
         optim: see `OptimizerConfig`.
         augment: see `AugmentConfig`.
         freeze: what keeps still: what the `model` says (first stages and all batch norms), `none`, the `backbone`.
+        sync_norms: batch norms that learn take their statistics from all processes (GPUs only), not each from its own.
         ema: decay of the average of weights that is evaluated and kept, 0 for none.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         patience: evaluations without a better AP after which training ends, 0 for never.
@@ -38,6 +39,7 @@ class TrainConfig:
     optim: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     freeze: str = "model"
+    sync_norms: bool = False
     ema: float = 0.0
     evaluate_every: int = 1
     patience: int = 0
@@ -61,4 +63,6 @@ class TrainConfig:
             raise ConfigError(f"seed must lie in 0..2**32 - 1, got {self.seed}")
         if self.freeze not in FREEZE:
             raise ConfigError(f"freeze must be one of {', '.join(FREEZE)}, got {self.freeze!r}")
+        if self.sync_norms and self.freeze != "none":
+            raise ConfigError(f"sync_norms is for norms that learn: it needs freeze=none, got freeze={self.freeze}")
         default_preprocess(self.model)

@@ -170,6 +170,31 @@ class RunFolder:
             writer.writerows(rows)
 
 
+class SilentFolder(RunFolder):
+    """Reads the run, and writes nothing: what the processes have that do not lead."""
+
+    def open(self, config: dict[str, Any], classes: Sequence[str], *, step: int, epoch: int) -> None:
+        """See `RunFolder`."""
+
+    def close(self) -> None:
+        """See `RunFolder`."""
+
+    def add_losses(self, step: int, losses: dict[str, float], rate: float) -> None:
+        """See `RunFolder`."""
+
+    def add_metrics(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """See `RunFolder`."""
+
+    def draw_batch(self, batch: ImageBatch, targets: Targets, preprocess: Preprocess, classes: Sequence[str]) -> None:
+        """See `RunFolder`."""
+
+    def draw_evaluation(self, result: Evaluation, data: AnnotatedImages) -> None:
+        """See `RunFolder`."""
+
+    def draw_curves(self) -> None:
+        """See `RunFolder`."""
+
+
 def _smoothed(points: list[tuple[int, float]], share: float = 0.9) -> list[tuple[int, float]]:
     smooth, out = points[0][1], []
     for step, value in points:

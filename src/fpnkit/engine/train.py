@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,12 +24,13 @@ from .average import Average
 from .backbone_weights import load_backbone_weights
 from .checkpoint import ModelCard, fill, load_state, save_weights
 from .device import choose_device, mixed_precision, peak_memory
-from .evaluate import evaluate
+from .evaluate import detect_all, score
 from .fine_tune import Taken, take_over
 from .optimize import NotFiniteError, Optimizer
 from .recipe import TrainConfig
-from .run_folder import RunFolder
+from .run_folder import RunFolder, SilentFolder
 from .stop import StopRequest
+from .world import World, synchronised
 
 FREE = ("device", "workers", "evaluate_every", "val_losses", "checkpoint_seconds", "keep")
 """What a resumed run may change: it has no influence on the weights."""
@@ -70,6 +73,7 @@ class Trainer:
         backbone_weights: a classifier's file for the backbone instead.
         start_from: weights of fpnkit to fine-tune.
         from_scratch: the backbone has learnt nothing yet, so nothing of it stays frozen.
+        world: the processes that train together; by default this one alone.
     Attributes:
         taken: what was kept of `start_from`.
     Raises:
@@ -88,11 +92,13 @@ class Trainer:
         backbone_weights: Path | None = None,
         start_from: Path | None = None,
         from_scratch: bool = False,
+        world: World | None = None,
     ) -> None:
         require_objects(train_data)
         require_objects(val_data)
         torch.manual_seed(config.seed)
         self.config = config
+        self.world = world or World()
         self.device = choose_device(config.device)
         self.val_data = val_data
         self.preprocess = Preprocess(default_preprocess(config.model))
@@ -103,6 +109,8 @@ class Trainer:
         self.taken: Taken | None = take_over(self.detector, self.card.classes, start_from) if start_from else None
         self.from_scratch = from_scratch
         _hold_still(self.detector, "none" if from_scratch else config.freeze)
+        if config.sync_norms and self.world.size > 1:
+            self.detector = synchronised(self.detector, self.device)
         self.loader, self.sampler = make_training_loader(
             train_data,
             self.preprocess,
@@ -110,10 +118,13 @@ class Trainer:
             seed=config.seed,
             batch_size=config.optim.batch_size,
             workers=config.workers,
+            rank=self.world.rank,
+            processes=self.world.size,
         )
         self.optimizer = Optimizer(self.detector, config.optim, steps=self.total_steps, device=self.device)
+        self.losses = self.world.share(self.detector)
         self.average = Average(self.detector, config.ema) if config.ema else None
-        self.folder = RunFolder(out, keep=config.keep)
+        self.folder = RunFolder(out, keep=config.keep) if self.world.leads else SilentFolder(out)
         self.step, self.epoch, self.best_ap, self.stale = 0, 0, -1.0, 0
         self._stop = StopRequest()
 
@@ -150,7 +161,7 @@ class Trainer:
         """
         self.folder.open(dataclasses.asdict(self.config), self.card.classes, step=self.step, epoch=self.epoch)
         with self._stop:
-            while not self.finished and not self._stop.asked:
+            while not self.finished and not self.world.any(self._stop.asked):
                 self._epoch(watcher)
         self.folder.close()
         return self.finished
@@ -208,11 +219,12 @@ class Trainer:
                 self.average.follow(self.detector, self.step)
             self.folder.add_losses(self.step, losses, self.optimizer.learning_rate(self.step))
             watcher.on_step(self.step, self.total_steps, losses)
-            if self._stop.asked or time.monotonic() - saved >= self.config.checkpoint_seconds:
+            stopping = self.world.any(self._stop.asked)
+            if stopping or time.monotonic() - saved >= self.config.checkpoint_seconds:
                 self._save()
                 self.folder.draw_curves()
                 saved = time.monotonic()
-            if self._stop.asked:
+            if stopping:
                 return
         epoch = self.epoch + 1
         if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
@@ -230,20 +242,23 @@ class Trainer:
         size = -(-len(records) // parts)
         slices = [slice(start, start + size) for start in range(0, len(records), size)]
         try:
-            return self.optimizer.step(self.step, [self._losses_of(batch, targets, part) for part in slices])
+            parts_losses = [self._losses_of(batch, targets, part, self.losses) for part in slices]
+            return self.world.mean(self.optimizer.step(self.step, parts_losses))
         except NotFiniteError as error:
             culprit = self._culprit(batch, targets, records)
             raise FpnkitError(
                 f"step {self.step + 1}: the loss is not finite ({error}) on {culprit}; lower --lr, or look at the boxes"
             ) from None
 
-    def _losses_of(self, batch: ImageBatch, targets: Targets, part: slice) -> Callable[[], dict[str, Tensor]]:
+    def _losses_of(
+        self, batch: ImageBatch, targets: Targets, part: slice, run: Callable[..., dict[str, Tensor]]
+    ) -> Callable[[], dict[str, Tensor]]:
         """What computes the losses of some images of a batch."""
 
         def losses() -> dict[str, Tensor]:
             some, wanted = batch[part].to(self.device), targets[part].to(self.device)
             images = some.images.contiguous(memory_format=torch.channels_last)
-            return self.detector.losses(dataclasses.replace(some, images=images), wanted)
+            return run(dataclasses.replace(some, images=images), wanted)
 
         return losses
 
@@ -251,7 +266,7 @@ class Trainer:
         """The image whose loss is not finite, its boxes in the batch's pixels, and the terms; all when it is no one."""
         for index, record in enumerate(records):
             with torch.no_grad(), mixed_precision(self.device, self.config.optim.precision):
-                losses = self._losses_of(batch, targets, slice(index, index + 1))()
+                losses = self._losses_of(batch, targets, slice(index, index + 1), self.detector.losses)()
             bad = [name for name, value in losses.items() if not torch.isfinite(value)]
             if bad:
                 found = targets.boxes_xyxy[index][targets.valid[index]]
@@ -260,7 +275,8 @@ class Trainer:
         return ", ".join(str(record.path) for record in records)
 
     def _evaluate(self, epoch: int, watcher: Watcher) -> None:
-        total, done = len(self.val_data.records), 0
+        mine = dataclasses.replace(self.val_data, records=self.val_data.records[self.world.rank :: self.world.size])
+        total, done = len(mine.records), 0
 
         def count(images: int) -> None:
             nonlocal done
@@ -269,15 +285,22 @@ class Trainer:
             done += images
             watcher.on_evaluated_images(done, total)
 
-        result = evaluate(
-            self.evaluated,
-            self.val_data,
-            self.preprocess,
-            device=self.device,
-            precision=self.config.optim.precision,
-            workers=self.config.workers,
-            on_batch=count,
-        )
+        found: Any = None
+        with contextlib.suppress(_StoppedEvaluating):
+            found = detect_all(
+                self.evaluated,
+                mine,
+                self.preprocess,
+                device=self.device,
+                precision=self.config.optim.precision,
+                workers=self.config.workers,
+                on_batch=count,
+            )
+        parts = self.world.gather(found)
+        if any(part is None for part in parts):
+            raise _StoppedEvaluating
+        detections, proposals = (list(chain.from_iterable(part[kind] for part in parts)) for kind in (0, 1))
+        result = score(detections, proposals, self.val_data)
         metrics = result.metrics | self._validation_losses()
         self.folder.add_metrics(self.step, epoch, metrics)
         self.folder.draw_evaluation(result, self.val_data)
@@ -285,7 +308,8 @@ class Trainer:
         self.stale += 1
         if metrics["AP"] > self.best_ap:
             self.best_ap, self.stale = metrics["AP"], 0
-            save_weights(self.folder.best, self.evaluated, self.card)
+            if self.world.leads:
+                save_weights(self.folder.best, self.evaluated, self.card)
 
     @torch.no_grad()
     def _validation_losses(self) -> dict[str, float]:
@@ -308,6 +332,8 @@ class Trainer:
         return {f"loss/{name}": value for name, value in sums.items()}
 
     def _save(self) -> None:
+        if not self.world.leads:
+            return
         save_weights(self.folder.last, self.evaluated, self.card)
         state = {
             "recipe": self._recipe(),

@@ -199,7 +199,8 @@ class FastRCNNHead(nn.Module):
             rescue_unmatched=False,
         )
         matches = matching.Matches(matches.target, matches.positive & usable, matches.negative & usable)
-        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction)
+        seeds = None if targets.seeds is None else targets.seeds + 1  # another draw than the RPN's
+        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction, seeds=seeds)
         rois = candidates.gather(1, drawn.index[..., None].expand(-1, -1, 4))
         logits, deltas, _ = self.forward(features, rois)
 
@@ -207,7 +208,7 @@ class FastRCNNHead(nn.Module):
         own_class = labels.clamp(max=self.num_classes - 1)[..., None, None].expand(-1, -1, 1, 4)
         wanted = wanted_deltas(rois, targets, matches.target, drawn.index, DELTA_WEIGHTS)
         box = losses.smooth_l1(deltas.gather(2, own_class).squeeze(2), wanted, beta=config.smooth_l1_beta)
-        count = drawn.valid.sum()
+        count = drawn.valid.sum(dim=1)
         return {
             "roi_class": losses.masked_mean(losses.class_loss(logits, labels), drawn.valid, count),
             "roi_box": losses.masked_mean(box, drawn.positive, count),

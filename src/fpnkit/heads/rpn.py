@@ -208,7 +208,7 @@ class RPNHead(nn.Module):
     def losses(
         self, logits: list[Tensor], deltas: list[Tensor], level_anchors: list[Tensor], targets: Targets
     ) -> dict[str, Tensor]:
-        """`rpn_objectness` and `rpn_box`: means over the sampled anchors of the batch.
+        """`rpn_objectness` and `rpn_box`: means over the sampled anchors of each image.
 
         Source: arXiv:1612.03144, section 4.1; both terms are divided by the number of samples.
         """
@@ -223,8 +223,10 @@ class RPNHead(nn.Module):
             negative_iou=config.negative_iou,
             rescue_unmatched=True,
         )
-        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction)
-        count = drawn.valid.sum()
+        drawn = matching.sample(
+            matches, count=config.samples, positive_fraction=config.positive_fraction, seeds=targets.seeds
+        )
+        count = drawn.valid.sum(dim=1)
         objectness = losses.objectness_loss(torch.cat(logits, dim=1).gather(1, drawn.index), drawn.positive)
         predicted = torch.cat(deltas, dim=1).gather(1, drawn.index[..., None].expand(-1, -1, 4))
         wanted = wanted_deltas(all_anchors[drawn.index], targets, matches.target, drawn.index, DELTA_WEIGHTS)

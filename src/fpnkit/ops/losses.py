@@ -22,8 +22,17 @@ def smooth_l1(predicted: Tensor, wanted: Tensor, *, beta: float) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-    """Sum of `values` where `mask`, over `count` (at least 1): no samples give 0, never NaN."""
-    return torch.where(mask, values, torch.zeros_like(values)).sum() / count.clamp(min=1)
+    """Mean over images of each one's mean: (N, S), (N, S) bool, (N,) -> ().
+
+    An image weighs the same whatever it is batched with, so a batch may be computed in parts or by several processes.
+
+    Args:
+        values: of S samples an image.
+        mask: those that are summed.
+        count: what the sum is divided by, at least 1: no samples give 0, never NaN.
+    """
+    sums = torch.where(mask, values, torch.zeros_like(values)).sum(dim=1)
+    return (sums / count.clamp(min=1)).mean()
 
 
 def objectness_loss(logits: Tensor, positive: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .boxes import coverage, iou
 
+_WORD = 0xFFFFFFFF
+
 CROWD_COVERAGE = 0.5
 """A candidate with this share of its area in a crowd region is no background example."""
 
@@ -84,18 +86,22 @@ def match(
     return Matches(target, positive, negative)
 
 
-def sample(matches: Matches, *, count: int, positive_fraction: float) -> Samples:
+def sample(matches: Matches, *, count: int, positive_fraction: float, seeds: Tensor | None = None) -> Samples:
     """Draw candidates at random: at most `positive_fraction` positives, the rest negatives.
 
     Args:
         matches: of N images with A candidates each.
         count: candidates an image; fewer are valid where fewer exist.
         positive_fraction: largest share of positives.
+        seeds: (N,) int64, one an image: what is drawn depends on it and the candidates of that image alone; by default
+            from the global torch random state.
     Returns:
-        `Samples` of fixed width, drawn with the global torch random state.
+        `Samples` of fixed width.
     """
     most_positives = int(count * positive_fraction)
-    dice = torch.rand_like(matches.target, dtype=torch.float32)
+    if seeds is None:
+        seeds = torch.randint(2**32, (len(matches.target),)).to(matches.target.device)
+    dice = chance(seeds, matches.target.shape[1])
     positive_index, is_positive = _draw(dice, matches.positive, most_positives)
     negative_index, is_negative = _draw(dice, matches.negative, count)
     wanted = count - is_positive.sum(dim=1, keepdim=True)
@@ -105,6 +111,23 @@ def sample(matches: Matches, *, count: int, positive_fraction: float) -> Samples
         valid=torch.cat([is_positive, is_negative], dim=1),
         positive=torch.cat([is_positive, torch.zeros_like(is_negative)], dim=1),
     )
+
+
+def chance(seeds: Tensor, count: int) -> Tensor:
+    """Numbers in 0..1 that depend on a seed and a place alone: (N,) int64 -> (N, count) float32, on any device.
+
+    Source: the 32-bit finaliser of MurmurHash3, applied to seed and place in turn.
+    """
+    places = torch.arange(count, device=seeds.device)
+    mixed = _mix(_mix(seeds[:, None] & _WORD) + places * 0x9E3779B1)
+    return (mixed >> 8).to(torch.float32) / 2**24
+
+
+def _mix(value: Tensor) -> Tensor:
+    value = value & _WORD
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        value = ((value ^ (value >> shift)) * factor) & _WORD
+    return value ^ (value >> 16)
 
 
 def _draw(dice: Tensor, eligible: Tensor, count: int) -> tuple[Tensor, Tensor]:

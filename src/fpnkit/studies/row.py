@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..data.annotated import AnnotatedImages
+from ..data.annotated import AnnotatedImages, require_objects
 from ..data.loader import AugmentConfig, make_training_loader
 from ..data.preprocess import Preprocess
 from ..engine.checkpoint import load_state, save_state
@@ -92,6 +92,7 @@ def train(
 
 def evaluate(task: Task, config: StudyConfig, data: AnnotatedImages, progress: Progress) -> dict[str, float]:
     """The figures of the trained row, in 0..1."""
+    require_objects(data)
     task.detector.eval()
     detections, proposals = collect(
         task.find,
