@@ -262,7 +262,7 @@ def test_extreme_shapes_can_be_augmented(tmp_path, size):
     [
         ({"scale": (1.6, 0.8)}, "scale must be two factors above 0, the smaller one first, got 1.6 0.8"),
         ({"crop": 0}, "crop must be 1 or more, got 0"),
-        ({"flip": 1.5}, r"flip and min_visible must lie in 0..1, got 1.5 and 0.25"),
+        ({"flip": 1.5}, r"flip must lie in 0..1, got 1.5"),
     ],
 )
 def test_bad_augmentation_is_refused(numbers, message):
@@ -291,3 +291,15 @@ def test_batches_that_cannot_be_shared_are_refused(folder):
         make_loader(dataset(folder), batch_size=3, workers=0, shuffle=True, processes=2)
     with pytest.raises(ConfigError, match="batch_size 8 is more than the 6 images there are"):
         make_loader(dataset(folder), batch_size=8, workers=0, shuffle=True, processes=2)
+
+
+def test_colours_change_and_boxes_do_not(tmp_path):
+    record = painted(tmp_path / "a.png", width=80, height=80, boxes=((10.0, 10.0, 30.0, 40.0),))
+    image = torch.full((3, 80, 80), 100, dtype=torch.uint8)
+    config = AugmentConfig(colour=0.5, flip=0.0, scale=(1.0, 1.0), crop=80)
+    coloured, boxes, _ = Augment(config, fill=(0, 0, 0))(image, record)
+    assert coloured.shape == image.shape
+    assert not torch.equal(coloured, image)
+    assert boxes.tolist() == [list(record.boxes_xyxy[0])]
+    with pytest.raises(ConfigError, match=r"colour must lie in 0\.\.1, got 2"):
+        AugmentConfig(colour=2)

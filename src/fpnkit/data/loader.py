@@ -30,12 +30,14 @@ class AugmentConfig:
         flip: chance of a horizontal flip.
         scale: smallest and largest factor on the size at which the image fits into the crop.
         crop: side in pixels of the square that each image is cropped or padded to.
+        colour: largest change of brightness, contrast and saturation, as a share; a quarter of it is that of the hue.
         min_visible: objects cropped to less than this share of their area are dropped.
     """
 
     flip: float = 0.5
     scale: tuple[float, float] = (0.8, 1.6)
     crop: int = 512
+    colour: float = 0.0
     min_visible: float = 0.25
 
     def __post_init__(self) -> None:
@@ -44,12 +46,16 @@ class AugmentConfig:
             raise ConfigError(f"scale must be two factors above 0, the smaller one first, got {low} {high}")
         if self.crop < 1:
             raise ConfigError(f"crop must be 1 or more, got {self.crop}")
-        if not (0 <= self.flip <= 1 and 0 <= self.min_visible <= 1):
-            raise ConfigError(f"flip and min_visible must lie in 0..1, got {self.flip} and {self.min_visible}")
+        for name in ("flip", "min_visible", "colour"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
 
 
 class Augment:
-    """Flip, scale jitter and crop by torchvision.transforms.v2."""
+    """Flip, scale jitter and crop by torchvision.transforms.v2, and colours where they are asked for.
+
+    Large-scale jitter (arXiv:2012.07177) is `scale=(0.1, 2.0)`.
+    """
 
     def __init__(self, config: AugmentConfig, *, fill: Sequence[int]) -> None:
         size = (config.crop, config.crop)
@@ -57,6 +63,8 @@ class Augment:
         self.resize = v2.Compose(
             [v2.RandomHorizontalFlip(config.flip), _ScaleJitter(size, config.scale, antialias=True)]
         )
+        strength = (config.colour,) * 3
+        self.recolour = v2.ColorJitter(*strength, config.colour / 4) if config.colour else v2.Identity()
         self.crop = v2.RandomCrop(size, pad_if_needed=True, fill=list(fill))
 
     def __call__(self, image: Tensor, record: Record) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,7 +73,7 @@ class Augment:
         wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:])  # type: ignore[call-arg]
         image, before = self.resize(tv_tensors.Image(image), wrapped)
         areas = _areas(before)
-        image, after = self.crop(image, before)
+        image, after = self.crop(self.recolour(image), before)
         after = v2.functional.clamp_bounding_boxes(after)
         left = torch.where((_areas(after) >= self.min_visible * areas) & (_areas(after) >= 1))[0]
         return image.as_subclass(Tensor), after.as_subclass(Tensor)[left], left
