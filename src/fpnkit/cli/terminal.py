@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -247,10 +246,7 @@ def doctor_report(checkup: Checkup) -> None:
     for name, each in checkup.splits.items():
         table.add_row(name, *map(str, (each.images, each.background, each.boxes, *each.sizes.values())))
     console.print(table)
-    classes = Counter({name: 0 for each in checkup.splits.values() for name in each.classes})
-    for each in checkup.splits.values():
-        classes.update(each.classes)
-    _bars("class", dict(classes.most_common(SHOWN_ROWS)))
+    _bars("class", dict(list(checkup.classes.items())[:SHOWN_ROWS]))
     coverage = checkup.anchors
     _bars(f"best anchor of {coverage.model}", coverage.levels)
     console.print(f"{coverage.share:.1%} of the boxes are matched by an anchor at IoU 0.5", soft_wrap=True)

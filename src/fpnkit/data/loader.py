@@ -191,18 +191,23 @@ class EpochSampler(Sampler):
         self.start = 0
 
     def __len__(self) -> int:
+        return self._left // self.processes
+
+    @property
+    def _left(self) -> int:
+        """Images that all processes still take."""
         left = max(0, self.length - self.start)
-        return left if self.processes == 1 else left // self.batch_size * self.batch_size // self.processes
+        return left if self.processes == 1 else left // self.batch_size * self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = list(range(self.length))
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.length, generator=generator).tolist()
-        left, mine = order[self.start :], self.batch_size // self.processes
-        for place in range(len(left) if self.processes == 1 else len(left) // self.batch_size * self.batch_size):
-            if self.processes == 1 or place % self.batch_size // mine == self.rank:
-                yield self.epoch, left[place]
+        mine = self.batch_size // self.processes
+        for place, index in enumerate(order[self.start : self.start + self._left]):
+            if place % self.batch_size // mine == self.rank:
+                yield self.epoch, index
 
 
 class BatchLoader(DataLoader):

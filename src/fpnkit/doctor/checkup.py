@@ -100,6 +100,14 @@ class Checkup:
     anchors: Coverage
     twins: tuple[Twins, ...]
 
+    @property
+    def classes(self) -> dict[str, int]:
+        """Boxes of each class in all splits, most first."""
+        total = Counter({name: 0 for each in self.splits.values() for name in each.classes})
+        for each in self.splits.values():
+            total.update(each.classes)
+        return dict(total.most_common())
+
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

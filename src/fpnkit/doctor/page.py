@@ -103,16 +103,11 @@ def _bars(counts: Mapping[str, int]) -> str:
 
 
 def _classes(checkup: Checkup) -> str:
-    total: dict[str, int] = {}
-    for each in checkup.splits.values():
-        for name, count in each.classes.items():
-            total[name] = total.get(name, 0) + count
     splits = "; ".join(
         f"{escape(name)}: {each.images:,} images ({each.background:,} without a box), {each.boxes:,} boxes"
         for name, each in checkup.splits.items()
     )
-    most_first = dict(sorted(total.items(), key=lambda pair: -pair[1]))
-    return f"<h2>Classes</h2><p class=quiet>{splits}</p>{_bars(most_first)}"
+    return f"<h2>Classes</h2><p class=quiet>{splits}</p>{_bars(checkup.classes)}"
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

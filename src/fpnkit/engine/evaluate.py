@@ -82,8 +82,17 @@ def evaluate(
         DataError: an image cannot be read, or there is no object to find.
     """
     require_objects(dataset)
-    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "on_batch": on_batch}
-    return score(*detect_all(detector, dataset, preprocess, device=device, precision=precision, **options), dataset)
+    found = detect_all(
+        detector,
+        dataset,
+        preprocess,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        on_batch=on_batch,
+    )
+    return score(*found, dataset)
 
 
 def detect_all(
@@ -92,12 +101,15 @@ def detect_all(
     preprocess: Preprocess,
     *,
     device: torch.device | str,
-    precision: str,
-    batch_size: int = 1,
-    workers: int = 0,
-    on_batch: Callable[[int], None] = lambda images: None,
+    **options: Any,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Detections and proposals of a data set, or of a part of one, as COCO results; arguments as for `evaluate`."""
+    """`collect` of a detector, which may be in any mode and is put back into it.
+
+    Args:
+        detector: see `evaluate`.
+        dataset, preprocess, device: as for `collect`; the data set may be a part of one, without objects.
+        options: others of `collect`.
+    """
     was_training = detector.training
     detector.to(device).eval()
     try:
@@ -106,10 +118,7 @@ def detect_all(
             dataset,
             preprocess,
             device=device,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-            on_batch=on_batch,
+            **options,
         )
     finally:
         detector.train(was_training)
@@ -154,7 +163,7 @@ def collect(
         find: a batch -> for each image its proposals and detections; None for what is not made.
         dataset, preprocess, device, precision, batch_size, workers, on_batch: as for `evaluate`.
     Raises:
-        DataError: an image cannot be read, or there is no object to find.
+        DataError: an image cannot be read.
     """
     data = DetectionDataset(dataset, preprocess)
     loader, _ = make_loader(data, batch_size=batch_size, workers=workers, shuffle=False)
