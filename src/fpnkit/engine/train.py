@@ -160,6 +160,8 @@ class Trainer:
             FpnkitError: the loss is not finite; the step, the image, its boxes and the terms are named.
         """
         self.folder.open(dataclasses.asdict(self.config), self.card.classes, step=self.step, epoch=self.epoch)
+        if self.step and self.world.leads:  # a kill may have come between the state and these
+            save_weights(self.folder.last, self.evaluated, self.card)
         with self._stop:
             while not self.finished and not self.world.any(self._stop.asked):
                 self._epoch(watcher)
@@ -334,7 +336,6 @@ class Trainer:
     def _save(self) -> None:
         if not self.world.leads:
             return
-        save_weights(self.folder.last, self.evaluated, self.card)
         state = {
             "recipe": self._recipe(),
             "detector": self.detector.state_dict(),
@@ -349,6 +350,7 @@ class Trainer:
         if self.average:
             state["average"] = self.average.network.state_dict()
         self.folder.save_state(self.step, state)
+        save_weights(self.folder.last, self.evaluated, self.card)
 
     def _recipe(self) -> dict[str, Any]:
         """What must agree between a checkpoint and the run that resumes it, in plain lists and values."""
