@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fpnkit.backbones import wrap
 from fpnkit.detectors import RPN, FasterRCNN, FastRCNN, PyramidDetector
-from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
+from fpnkit.heads import CascadeHead, FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
 from fpnkit.pyramids import FPN, PAN, BiFPN, FeatureHierarchy, FinestLevel, ImagePyramid, SingleMap, TopDownOnly
 
 PYRAMIDS = {
@@ -39,7 +39,9 @@ class Strided(nn.Module):
         return [torch.relu(conv(images)) for conv in self.convs]
 
 
-def detector(pyramid: str = "FPN", kind: type[PyramidDetector] = FasterRCNN, *, nms_iou: float | None = None):
+def detector(
+    pyramid: str = "FPN", kind: type[PyramidDetector] = FasterRCNN, *, nms_iou: float | None = None, stages: int = 1
+):
     """A detector of three classes in inference mode; `nms_iou` of both heads is by default the usual one of each."""
     torch.manual_seed(0)
     backbone = wrap(Strided())
@@ -52,7 +54,12 @@ def detector(pyramid: str = "FPN", kind: type[PyramidDetector] = FasterRCNN, *, 
     rpn = RPNHead(made.levels, RPNConfig(per_level=60, proposals=50, nms_iou=nms_iou or 0.7))
     config = FastRCNNConfig(hidden=16, detections=30, canonical_size=60, nms_iou=nms_iou or 0.5)
     roi = FastRCNNHead(made.levels, 3, config=config)
-    for layer, std in ((rpn.objectness, 0.3), (rpn.deltas, 0.1), (roi.scores, 1.0), (roi.deltas, 0.2)):
-        nn.init.normal_(layer.weight, std=std)
+    if stages > 1:
+        roi = CascadeHead(made.levels, 3, stages=stages, config=config)
+    nn.init.normal_(rpn.objectness.weight, std=0.3)
+    nn.init.normal_(rpn.deltas.weight, std=0.1)
+    for head in [each for each in roi.modules() if isinstance(each, FastRCNNHead)]:
+        nn.init.normal_(head.scores.weight, std=1.0)
+        nn.init.normal_(head.deltas.weight, std=0.2)
     heads = {RPN: {"rpn": rpn}, FastRCNN: {"roi": roi}, FasterRCNN: {"rpn": rpn, "roi": roi}}[kind]
     return kind(backbone=backbone, pyramid=made, **heads).eval()

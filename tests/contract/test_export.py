@@ -221,6 +221,10 @@ def test_fast_rcnn_takes_proposals_of_any_number(tmp_path) -> None:
     assert_exports(tmp_path / "fast.onnx", tiny.detector(kind=FastRCNN), proposals.numpy())
 
 
+def test_a_cascade(tmp_path) -> None:
+    assert_exports(tmp_path / "cascade.onnx", tiny.detector(stages=3))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [RPN, FasterRCNN])
 @pytest.mark.parametrize("pyramid", tiny.PYRAMIDS)

@@ -214,9 +214,8 @@ def test_converts_another_resnet_with_fewer_levels() -> None:
     backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, returned_layers=[2, 3, 4])
     anchors = AnchorGenerator(((48,), (96,), (192,), (384,)), ((0.5, 1.0),) * 4)
     pool = MultiScaleRoIAlign(["0", "1", "2"], output_size=5, sampling_ratio=0)
-    model = detection.FasterRCNN(
-        backbone, 5, rpn_anchor_generator=anchors, box_roi_pool=pool, image_mean=[0.4, 0.5, 0.6], **SMALL
-    )
+    numbers = {"image_mean": [0.4, 0.5, 0.6], "bbox_reg_weights": (20.0, 18.0, 10.0, 8.0)}
+    model = detection.FasterRCNN(backbone, 5, rpn_anchor_generator=anchors, box_roi_pool=pool, **numbers, **SMALL)
     make_predict(model)
     detector = from_torchvision(model)
     assert [level.name for level in detector.roi.levels] == ["p3", "p4", "p5"]
@@ -263,6 +262,7 @@ def test_takes_the_numbers_of_the_model() -> None:
         box_bg_iou_thresh=0.63,
         box_batch_size_per_image=17,
         box_positive_fraction=0.31,
+        bbox_reg_weights=(12.0, 11.0, 6.0, 4.0),
     )
     detector = from_torchvision(model)
     assert detector.num_classes == 30
@@ -288,6 +288,7 @@ def test_takes_the_numbers_of_the_model() -> None:
         positive_iou=0.63,
         samples=17,
         positive_fraction=0.31,
+        delta_weights=(12.0, 11.0, 6.0, 4.0),
     )
     assert torchvision_preprocess(model) == PreprocessConfig(
         short_side=480, long_side=640, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), antialias=False
@@ -333,7 +334,6 @@ def meta(make, **settings) -> nn.Module:
         (detection.maskrcnn_resnet50_fpn, {}, "boxes only, got a mask or keypoint head"),
         (detection.retinanet_resnet50_fpn, {}, "model of type FasterRCNN, got .*RetinaNet"),
         (detection.fasterrcnn_resnet50_fpn, {"rpn_score_thresh": 0.3}, "no threshold on objectness"),
-        (detection.fasterrcnn_resnet50_fpn, {"bbox_reg_weights": (1.0, 1.0, 1.0, 1.0)}, "bbox_reg_weights"),
         (detection.fasterrcnn_resnet50_fpn, {"box_bg_iou_thresh": 0.4}, "equal box_fg_iou_thresh and box_bg_iou"),
         (
             detection.fasterrcnn_resnet50_fpn,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..heads import FastRCNNHead
+from ..heads import RoIHead
 from ..ops.boxes import min_side
 from ..pyramids import Pyramid
 from ..structures import Detections, ImageBatch, Proposals, Targets
@@ -24,7 +24,7 @@ class FastRCNN(PyramidDetector):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, roi: FastRCNNHead) -> None:
+    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, roi: RoIHead) -> None:
         super().__init__(backbone=backbone, pyramid=pyramid, heads=(roi,))
         self.roi = roi
 

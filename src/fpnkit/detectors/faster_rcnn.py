@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..heads import FastRCNNHead, RPNHead
+from ..heads import RoIHead, RPNHead
 from ..pyramids import Pyramid
 from ..structures import Detections, ImageBatch, Proposals, Targets
 from .pyramid_detector import PyramidDetector, image_size
@@ -24,7 +24,7 @@ class FasterRCNN(PyramidDetector):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, rpn: RPNHead, roi: FastRCNNHead) -> None:
+    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, rpn: RPNHead, roi: RoIHead) -> None:
         super().__init__(backbone=backbone, pyramid=pyramid, heads=(rpn, roi))
         self.rpn = rpn
         self.roi = roi

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone
 from ..errors import ConfigError
-from ..heads import FastRCNNHead, RPNHead
+from ..heads import RoIHead, RPNHead
 from ..pyramids import Pyramid
 from ..structures import Features, LevelSpec
 
@@ -24,7 +24,7 @@ class PyramidDetector(nn.Module):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, heads: Sequence[RPNHead | FastRCNNHead]) -> None:
+    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, heads: Sequence[RPNHead | RoIHead]) -> None:
         super().__init__()
         if pyramid.in_levels != backbone.levels:
             raise ConfigError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from torch import Tensor
 
 from ..detectors import FasterRCNN
+from ..heads import FastRCNNHead
 from .checkpoint import fill, load_weights
 
 
@@ -53,10 +55,10 @@ def take_over(detector: FasterRCNN, classes: Sequence[str], path: Path) -> Taken
     theirs = {name.casefold(): label for label, name in enumerate(card.classes)}
     pairs = {label: theirs[name.casefold()] for label, name in enumerate(classes) if name.casefold() in theirs}
     own, state = detector.state_dict(), source.state_dict()
-    for name, rows in (("roi.scores", 1), ("roi.deltas", 4)):
-        for part in ("weight", "bias"):
-            key = f"{name}.{part}"
-            state[key] = _remapped(own[key], state[key], pairs, rows)
+    heads = [name for name, module in detector.named_modules() if isinstance(module, FastRCNNHead)]
+    for head, (layer, rows), part in product(heads, (("scores", 1), ("deltas", 4)), ("weight", "bias")):
+        key = f"{head}.{layer}.{part}"
+        state[key] = _remapped(own[key], state[key], pairs, rows)
     fill(detector, state, path)
     known = set(pairs.values())
     return Taken(

@@ -16,21 +16,29 @@ def split_first_layer(model: Any) -> None:
     RoIAlign gives 49 d numbers an RoI and the layer makes 1,024 of them: with d = 256 that is a twelfth to move.
 
     Args:
-        model: an `onnx.ModelProto` of `DeployGraph`; that of an RPN has no such layer and stays as it is.
+        model: an `onnx.ModelProto` of `DeployGraph`, with a RoI head or several; that of an RPN stays as it is.
     """
-    helper, graph = require("onnx").helper, model.graph
-    maker = {output: node for node in graph.node for output in node.output}
+    graph = model.graph
+    while (concat := _joined_pooled(graph)) is not None:
+        _split(graph, concat)
+    read = {name for node in graph.node for name in node.input}
+    for shape in [each for each in graph.initializer if each.name not in read]:
+        graph.initializer.remove(shape)
+
+
+def _joined_pooled(graph: Any) -> Any | None:
+    """A concatenation of pooled maps."""
+    pooled = {output for node in graph.node if node.op_type == "RoiAlign" for output in node.output}
+    joined = (node for node in graph.node if node.op_type == "Concat" and pooled.issuperset(node.input))
+    return next(joined, None)
+
+
+def _split(graph: Any, concat: Any) -> None:
+    helper = require("onnx").helper
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    (concat,) = [
-        node
-        for node in graph.node
-        if node.op_type == "Concat" and all(name in maker and maker[name].op_type == "RoiAlign" for name in node.input)
-    ] or [None]
-    if concat is None:
-        return
     flatten, layer, relu = chain = _behind(concat, readers)
     added = []
     for level, pooled in enumerate(concat.input):
@@ -42,8 +50,6 @@ def split_first_layer(model: Any) -> None:
         ]
         concat.input[level] = active
     concat.output[0] = relu.output[0]
-    (shape,) = [each for each in graph.initializer if each.name == flatten.input[1]]
-    graph.initializer.remove(shape)
     place = list(graph.node).index(concat)
     nodes = [*graph.node[:place], *added, *graph.node[place:]]
     del graph.node[:]

@@ -1,6 +1,10 @@
 """Heads that read a pyramid: the same weights on every level."""
 
+from .cascade import CascadeHead
 from .fast_rcnn import FastRCNNConfig, FastRCNNHead
 from .rpn import RPNConfig, RPNHead
 
-__all__ = ["FastRCNNConfig", "FastRCNNHead", "RPNConfig", "RPNHead"]
+RoIHead = FastRCNNHead | CascadeHead
+"""What a two-stage detector classifies and refines its proposals with."""
+
+__all__ = ["CascadeHead", "FastRCNNConfig", "FastRCNNHead", "RPNConfig", "RPNHead", "RoIHead"]

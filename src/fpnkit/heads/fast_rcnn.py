@@ -18,8 +18,6 @@ from ..ops.roi import CANONICAL_SIZE, multi_level_roi_align, roi_levels
 from ..structures import Detections, Features, LevelSpec, Proposals, Targets
 from .rpn import shared_channels, wanted_deltas
 
-DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-
 
 @dataclass(frozen=True, kw_only=True)
 class FastRCNNConfig:
@@ -35,6 +33,8 @@ class FastRCNNConfig:
         samples: RoIs an image in the loss.
         positive_fraction: largest share of positives among them.
         smooth_l1_beta: where the box loss turns linear.
+        delta_weights: factors on what is learned of a box, centre x, y and log width, height; torchvision's
+            bbox_reg_weights.
         min_score: weaker detections are dropped.
         min_side: smaller detections, in pixels, are dropped.
         nms_iou: NMS threshold, class by class.
@@ -50,6 +50,7 @@ class FastRCNNConfig:
     samples: int = 512
     positive_fraction: float = 0.25
     smooth_l1_beta: float = 1 / 9
+    delta_weights: codec.Weights = (10.0, 10.0, 5.0, 5.0)
     min_score: float = 0.05
     min_side: float = 1e-2
     nms_iou: float = 0.5
@@ -63,6 +64,21 @@ class FastRCNNConfig:
         for name in ("positive_iou", "positive_fraction", "nms_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"Fast R-CNN head expects {name} in 0..1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a head makes of K RoIs.
+
+    Attributes:
+        probabilities: (N, K, C), without the background's.
+        boxes_xyxy: (N, K, C, 4) refined for each class, not clipped.
+        levels: (N, K) int64, the k of each RoI's level.
+    """
+
+    probabilities: Tensor
+    boxes_xyxy: Tensor
+    levels: Tensor
 
 
 class FastRCNNHead(nn.Module):
@@ -159,15 +175,37 @@ class FastRCNNHead(nn.Module):
         Returns:
             `Detections` (N, detections, ...), padded, best first.
         """
+        found = self.judge(features, proposals.boxes_xyxy)
+        return self.select(found, found.probabilities, proposals.valid, sizes)
+
+    def judge(self, features: Features, rois_xyxy: Tensor) -> Judged:
+        """What the head makes of RoIs, (N, K, 4) input pixels, before anything is chosen."""
+        logits, deltas, levels, rois_xyxy = self._predict(features, rois_xyxy)
+        probabilities = logits.softmax(dim=-1)[..., : self.num_classes]
+        decoded = codec.decode_deltas(
+            deltas.transpose(1, 2), rois_xyxy[:, None], weights=self.config.delta_weights
+        ).transpose(1, 2)
+        return Judged(probabilities, decoded, levels)
+
+    def select(self, found: Judged, probabilities: Tensor, usable: Tensor, sizes: Tensor) -> Detections:
+        """The detections among judged RoIs.
+
+        Args:
+            found: boxes and levels.
+            probabilities: (N, K, C), which may be of several heads.
+            usable: (N, K) bool, RoIs that are not padding.
+            sizes: (N, 2) height and width of the images inside their padding.
+        Returns:
+            `Detections` (N, detections, ...), padded, best first.
+        """
         config = self.config
-        logits, deltas, levels, rois_xyxy = self._predict(features, proposals.boxes_xyxy)
-        images, rois, classes = deltas.shape[:3]
-        scores = logits.softmax(dim=-1)[..., :classes].transpose(1, 2)
-        decoded = codec.decode_deltas(deltas.transpose(1, 2), rois_xyxy[:, None], weights=DELTA_WEIGHTS)
-        decoded = boxes.clip(decoded.flatten(1, 2), sizes).reshape(images * classes, rois, 4)
-        usable = (proposals.valid[:, None] & (scores > config.min_score)).flatten(0, 1)
-        usable &= boxes.min_side(decoded) >= config.min_side
-        scores = scores.flatten(0, 1).masked_fill(~usable, float("-inf"))
+        images, rois, classes = probabilities.shape
+        scores = probabilities.transpose(1, 2)
+        decoded = boxes.clip(found.boxes_xyxy.transpose(1, 2).flatten(1, 2), sizes)
+        decoded = decoded.reshape(images * classes, rois, 4)
+        shown = (usable[:, None] & (scores > config.min_score)).flatten(0, 1)
+        shown &= boxes.min_side(decoded) >= config.min_side
+        scores = scores.flatten(0, 1).masked_fill(~shown, float("-inf"))
         keep = nms_keep(decoded, scores, config.nms_iou)
         survivors = scores.masked_fill(~keep, float("-inf")).reshape(images, classes * rois)
         best, index, valid = top_k(survivors, config.detections)
@@ -176,7 +214,7 @@ class FastRCNNHead(nn.Module):
             boxes_xyxy=decoded.reshape(images, classes * rois, 4).gather(1, index[..., None].expand(-1, -1, 4)),
             scores=best.masked_fill(~valid, 0.0),
             labels=labels,
-            levels=levels.gather(1, index - labels * rois),
+            levels=found.levels.gather(1, index - labels * rois),
             valid=valid,
         )
 
@@ -185,37 +223,65 @@ class FastRCNNHead(nn.Module):
 
         Source: arXiv:1504.08083, section 2.3; both terms are divided by the number of sampled RoIs.
         """
+        rois_xyxy, drawn = self.draw(proposals, targets)
+        losses, _ = self.learn(features, rois_xyxy, drawn, targets)
+        return losses
+
+    def draw(self, proposals: Proposals, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Sample RoIs (N, S, 4) among proposals and objects; which of them (N, S) are no padding."""
         config = self.config
         objects_xyxy = targets.boxes_xyxy.masked_fill(~targets.valid[..., None], 0.0)
         candidates = torch.cat([proposals.boxes_xyxy, objects_xyxy], dim=1)
         usable = torch.cat([proposals.valid, targets.valid & ~targets.crowd], dim=1)
+        matches = self._matched(candidates, usable, targets)
+        seeds = None if targets.seeds is None else targets.seeds + 1  # another draw than the RPN's
+        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction, seeds=seeds)
+        return candidates.gather(1, drawn.index[..., None].expand(-1, -1, 4)), drawn.valid
+
+    def learn(
+        self, features: Features, rois_xyxy: Tensor, usable: Tensor, targets: Targets
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses over given RoIs, and the boxes that they become.
+
+        Args:
+            features: the pyramid.
+            rois_xyxy: (N, S, 4) input pixels.
+            usable: (N, S) bool, RoIs that are not padding.
+            targets: objects.
+        Returns:
+            `roi_class` and `roi_box`; (N, S, 4) the RoIs as refined for their own class, objects' or likeliest.
+        """
+        matches = self._matched(rois_xyxy, usable, targets)
+        counted = matches.positive | matches.negative
+        logits, deltas, _ = self.forward(features, rois_xyxy)
+
+        labels = self._wanted_labels(targets, matches)
+        likeliest = logits[..., : self.num_classes].argmax(dim=-1)
+        own_class = torch.where(matches.positive, labels, likeliest)[..., None, None].expand(-1, -1, 1, 4)
+        own_deltas = deltas.gather(2, own_class).squeeze(2)
+        weights = self.config.delta_weights
+        wanted = wanted_deltas(rois_xyxy, targets, matches.target, weights)
+        box = losses.smooth_l1(own_deltas, wanted, beta=self.config.smooth_l1_beta)
+        count = counted.sum(dim=1)
+        return {
+            "roi_class": losses.masked_mean(losses.class_loss(logits, labels), counted, count),
+            "roi_box": losses.masked_mean(box, matches.positive, count),
+        }, codec.decode_deltas(own_deltas.detach(), rois_xyxy, weights=weights)
+
+    def _matched(self, rois_xyxy: Tensor, usable: Tensor, targets: Targets) -> matching.Matches:
         matches = matching.match(
-            candidates,
+            rois_xyxy,
             targets.boxes_xyxy,
             targets.valid,
             targets.crowd,
-            positive_iou=config.positive_iou,
-            negative_iou=config.positive_iou,
+            positive_iou=self.config.positive_iou,
+            negative_iou=self.config.positive_iou,
             rescue_unmatched=False,
         )
-        matches = matching.Matches(matches.target, matches.positive & usable, matches.negative & usable)
-        seeds = None if targets.seeds is None else targets.seeds + 1  # another draw than the RPN's
-        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction, seeds=seeds)
-        rois = candidates.gather(1, drawn.index[..., None].expand(-1, -1, 4))
-        logits, deltas, _ = self.forward(features, rois)
+        return matching.Matches(matches.target, matches.positive & usable, matches.negative & usable)
 
-        labels = self._wanted_labels(targets, matches.target, drawn)
-        own_class = labels.clamp(max=self.num_classes - 1)[..., None, None].expand(-1, -1, 1, 4)
-        wanted = wanted_deltas(rois, targets, matches.target, drawn.index, DELTA_WEIGHTS)
-        box = losses.smooth_l1(deltas.gather(2, own_class).squeeze(2), wanted, beta=config.smooth_l1_beta)
-        count = drawn.valid.sum(dim=1)
-        return {
-            "roi_class": losses.masked_mean(losses.class_loss(logits, labels), drawn.valid, count),
-            "roi_box": losses.masked_mean(box, drawn.positive, count),
-        }
-
-    def _wanted_labels(self, targets: Targets, target: Tensor, drawn: matching.Samples) -> Tensor:
-        background = torch.full_like(drawn.index, self.num_classes)
+    def _wanted_labels(self, targets: Targets, matches: matching.Matches) -> Tensor:
+        background = torch.full_like(matches.target, self.num_classes)
         if targets.labels.shape[1] == 0:
             return background
-        return torch.where(drawn.positive, targets.labels.gather(1, target.gather(1, drawn.index)), background)
+        return torch.where(matches.positive, targets.labels.gather(1, matches.target), background)

@@ -229,7 +229,7 @@ class RPNHead(nn.Module):
         count = drawn.valid.sum(dim=1)
         objectness = losses.objectness_loss(torch.cat(logits, dim=1).gather(1, drawn.index), drawn.positive)
         predicted = torch.cat(deltas, dim=1).gather(1, drawn.index[..., None].expand(-1, -1, 4))
-        wanted = wanted_deltas(all_anchors[drawn.index], targets, matches.target, drawn.index, DELTA_WEIGHTS)
+        wanted = wanted_deltas(all_anchors[drawn.index], targets, matches.target.gather(1, drawn.index), DELTA_WEIGHTS)
         box = losses.smooth_l1(predicted, wanted, beta=config.smooth_l1_beta)
         return {
             "rpn_objectness": losses.masked_mean(objectness, drawn.valid, count),
@@ -252,12 +252,19 @@ def shared_channels(levels: Sequence[LevelSpec], reader: str) -> int:
     return widths.pop()
 
 
-def wanted_deltas(
-    chosen_xyxy: Tensor, targets: Targets, target: Tensor, index: Tensor, weights: codec.Weights
-) -> Tensor:
-    """Deltas from chosen candidates to their objects: (N, S, 4); zeros where an image has no object at all."""
+def wanted_deltas(chosen_xyxy: Tensor, targets: Targets, target: Tensor, weights: codec.Weights) -> Tensor:
+    """Deltas from chosen candidates to their objects.
+
+    Args:
+        chosen_xyxy: (N, S, 4).
+        targets: objects.
+        target: (N, S) int64, the object of each.
+        weights: of the deltas.
+    Returns:
+        (N, S, 4); zeros where an image has no object at all.
+    """
     if targets.boxes_xyxy.shape[1] == 0:
         return torch.zeros_like(chosen_xyxy)
-    objects = target.gather(1, index)[..., None].expand(-1, -1, 4)
     boxes_xyxy = targets.boxes_xyxy.masked_fill(~targets.valid[..., None], 0.0)
-    return codec.encode_boxes(boxes_xyxy.gather(1, objects), chosen_xyxy, weights=weights)
+    own = boxes_xyxy.gather(1, target[..., None].expand(-1, -1, 4))
+    return codec.encode_boxes(own, chosen_xyxy, weights=weights)

@@ -23,7 +23,6 @@ from ..data.preprocess import PreprocessConfig
 from ..detectors import FasterRCNN
 from ..errors import ConfigError
 from ..heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
-from ..heads.fast_rcnn import DELTA_WEIGHTS
 from ..ops.roi import CANONICAL_SIZE, K0
 from ..pyramids import FPN
 from ..structures import LevelSpec
@@ -145,8 +144,7 @@ def _rpn_config(rpn: Any, levels: tuple[LevelSpec, ...]) -> RPNConfig:
 
 
 def _roi_config(heads: Any, num_classes: int, proposals: int) -> FastRCNNConfig:
-    weights, matcher = tuple(heads.box_coder.weights), heads.proposal_matcher
-    _require(weights == DELTA_WEIGHTS, f"bbox_reg_weights {DELTA_WEIGHTS}", f"{weights}")
+    matcher = heads.proposal_matcher
     one_iou = matcher.high_threshold == matcher.low_threshold
     _require(
         one_iou, "equal box_fg_iou_thresh and box_bg_iou_thresh", f"{matcher.high_threshold}, {matcher.low_threshold}"
@@ -156,6 +154,7 @@ def _roi_config(heads: Any, num_classes: int, proposals: int) -> FastRCNNConfig:
         pooled=heads.box_roi_pool.output_size[0],
         sampling_ratio=heads.box_roi_pool.sampling_ratio,
         aligned=False,
+        delta_weights=tuple(heads.box_coder.weights),
         positive_iou=matcher.high_threshold,
         samples=heads.fg_bg_sampler.batch_size_per_image,
         positive_fraction=heads.fg_bg_sampler.positive_fraction,
