@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fpnkit.engine.backbone_weights import read_backbone_weights
+from fpnkit.engine.backbone_weights import read_state_dict
 from fpnkit.errors import CheckpointError
 
 
@@ -94,7 +94,7 @@ def test_damaged_file_is_refused(damage, cli, photo, weights, tmp_path):
     if damage == "longer than its header says":
         return
     with pytest.raises(CheckpointError, match=str(path)):
-        read_backbone_weights(path)
+        read_state_dict(path)
 
 
 def test_missing_model_is_refused(cli, photo, tmp_path):
@@ -175,7 +175,7 @@ def test_weights_that_are_not_finite_are_refused(value, changed, cli, photo, tmp
     outcome = cli("predict", photo, "--model", path, "--out", tmp_path / "out")
     outcome.refuses(3, path, "roi.fc1.weight holds values that are not finite")
     with pytest.raises(CheckpointError, match=r"roi\.fc1\.weight holds values that are not finite"):
-        read_backbone_weights(path)
+        read_state_dict(path)
 
 
 def test_missing_and_surplus_tensors_are_named(changed, cli, photo, tmp_path):

@@ -100,7 +100,7 @@ def test_a_resumed_loader_gives_the_remaining_batches(folder):
 
 def test_samples_are_the_same_with_and_without_workers(folder):
     batches = []
-    for workers in (0, 2):
+    for workers in (0, 1, 2, 4):
         torch.manual_seed(workers)
         loader, sampler = make_loader(
             dataset(folder, AugmentConfig(crop=64)), batch_size=2, workers=workers, shuffle=True

@@ -10,11 +10,24 @@ from collections.abc import Sequence
 
 from ..errors import CheckpointError, ConfigError, DataError, FpnkitError
 from ..version import __version__
-from . import bench, convert, demo, doctor, evaluate, export, levels, predict, study, train
+from . import (
+    bench,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    export_weights,
+    import_weights,
+    levels,
+    predict,
+    study,
+    train,
+)
 
 OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
 
-VERBS = (demo, predict, levels, doctor, convert, train, evaluate, export, bench, study)
+VERBS = (demo, predict, levels, doctor, convert, train, evaluate, export, import_weights, export_weights, bench, study)
 
 EPILOG = """\
 examples:

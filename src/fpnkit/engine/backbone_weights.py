@@ -30,7 +30,7 @@ def backbone_filler(name: str, weights: str) -> Callable[[Backbone], None]:
     if weights == "none":
         return _thaw
     download = weights == "timm"
-    state = timm(name, pretrained=True).body.state_dict() if download else read_backbone_weights(Path(weights))
+    state = timm(name, pretrained=True).body.state_dict() if download else read_state_dict(Path(weights))
     return lambda backbone: load_imagenet_weights(backbone, state)
 
 
@@ -44,15 +44,15 @@ def load_backbone_weights(backbone: Backbone, path: Path) -> None:
     Raises:
         CheckpointError: the file cannot be used, or is of another network.
     """
-    state = read_backbone_weights(path)
+    state = read_state_dict(path)
     try:
         load_imagenet_weights(backbone, state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def read_backbone_weights(path: Path) -> dict[str, Tensor]:
-    """A classifier's state dict from a .safetensors file or a torch file of plain tensors.
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A network's state dict from a .safetensors file or a torch file of plain tensors.
 
     Raises:
         CheckpointError: missing, damaged, no state dict, not finite, or a pickle that would run code.
@@ -65,7 +65,8 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from None
     else:
         state = read_plain(path)
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    for key in ("state_dict", "model"):
+        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: expected a state dict of tensors")
     for name, value in state.items():

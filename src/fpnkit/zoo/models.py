@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 
 from .. import backbones
 from ..data.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessConfig
@@ -11,6 +12,7 @@ from ..detectors import FasterRCNN
 from ..errors import ConfigError
 from ..heads import CascadeHead, FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
 from ..pyramids import FPN
+from .resnet_fpn import DEPTHS, STYLES, resnet_fpn
 
 
 def faster_rcnn_r50_fpn(num_classes: int, *, pretrained: bool = False) -> FasterRCNN:
@@ -44,12 +46,18 @@ MODELS: dict[str, Callable[..., FasterRCNN]] = {
     "faster_rcnn_r50_fpn": faster_rcnn_r50_fpn,
     "faster_rcnn_lite0_fpn": faster_rcnn_lite0_fpn,
     "cascade_rcnn_lite2_fpn": cascade_rcnn_lite2_fpn,
+    **{
+        pattern.format(depth): partial(resnet_fpn, depth=depth, style=style)
+        for pattern, style in STYLES.items()
+        for depth in DEPTHS
+    },
 }
 
 _PREPROCESS = {
     "faster_rcnn_r50_fpn": PreprocessConfig(short_side=800, long_side=1333, mean=IMAGENET_MEAN, std=IMAGENET_STD),
     "faster_rcnn_lite0_fpn": PreprocessConfig(short_side=480, long_side=640, mean=(0.5,) * 3, std=(0.5,) * 3),
     "cascade_rcnn_lite2_fpn": PreprocessConfig(short_side=600, long_side=800, mean=(0.5,) * 3, std=(0.5,) * 3),
+    **{pattern.format(depth): style.preprocess for pattern, style in STYLES.items() for depth in DEPTHS},
 }
 
 
