@@ -9,7 +9,8 @@ import pytest
 
 from fpnkit.cli.main import VERBS, main
 
-NAMES = [verb.__name__.rsplit(".", 1)[-1] for verb in VERBS]
+MODULES = [verb.__name__.rsplit(".", 1)[-1] for verb in VERBS]
+NAMES = ["import" if name == "import_weights" else name.replace("_", "-") for name in MODULES]
 
 BAD_TRAINING = {
     ("--epochs", 0): "epochs must be 1 or more, got 0",

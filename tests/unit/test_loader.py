@@ -107,10 +107,11 @@ def test_samples_are_the_same_with_and_without_workers(folder):
         )
         sampler.epoch = 5
         batches.append(list(loader))
-    for (batch, targets, records), (other, other_targets, other_records) in zip(*batches, strict=True):
-        assert torch.equal(batch.images, other.images)
-        assert torch.equal(targets.boxes_xyxy, other_targets.boxes_xyxy)
-        assert records == other_records
+    for (batch, targets, records), *others in zip(*batches, strict=True):
+        for other, other_targets, other_records in others:
+            assert torch.equal(batch.images, other.images)
+            assert torch.equal(targets.boxes_xyxy, other_targets.boxes_xyxy)
+            assert records == other_records
 
 
 def test_a_sample_depends_on_seed_epoch_and_index(folder):
