@@ -259,3 +259,11 @@ def test_data_without_objects_is_refused(cli, coco, tmp_path):
     coco.content["annotations"] = []
     data = ("--data", coco.write().json, "--images", coco.images, "--out", tmp_path / "out")
     cli("evaluate", "oracle", *data).refuses(3, f"{coco.json}: no object of square, disc")
+
+
+def test_of_several_splits_one_must_be_named(cli, coco, tmp_path):
+    assert cli("convert", coco.json, "--to", "yolo", "--out", tmp_path / "yolo").code == 0
+    listed = tmp_path / "yolo" / "data.yaml"
+    listed.write_text(listed.read_text() + "test: images/train\n")
+    asked = f"has the splits train, test: name one, {listed}:test"
+    cli("evaluate", "default", "--data", listed).refuses(2, asked)

@@ -83,6 +83,19 @@ def _own_splits(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     return [f"{path}:train" for path in paths], [f"{path}:val" for path in paths]
 
 
+def require_one_split(paths: Sequence[str]) -> None:
+    """
+    Raises:
+        ConfigError: data of several splits and none is named: figures over all would count what was trained on.
+    """
+    from ..data.read import find_data
+
+    for path in paths:
+        found = find_data(path)
+        if len(found.splits) > 1 and not found.split:
+            raise ConfigError(f"{path} has the splits {', '.join(found.splits)}: name one, {path}:{found.splits[-1]}")
+
+
 def read(
     paths: Sequence[str],
     *,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
-from .data_options import FORMATS, add_choice, add_images_dir, read
+from .data_options import FORMATS, add_choice, add_images_dir, read, require_one_split
 from .output import require_folder
 from .photos import add_device, add_engine
 
@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_matplotlib()
     if arguments.batch_size < 1 or arguments.workers < 0:
         raise ConfigError("--batch-size must be 1 or more, --workers 0 or more")
+    require_one_split(arguments.data)
     require_folder(arguments.out)
     predictor = load(
         arguments.model, device=arguments.device, precision=arguments.precision, engine=arguments.engine, tell=tell

@@ -45,10 +45,8 @@ def import_weights(
     """
     if path.suffix == ".pkl":
         raise CheckpointError(
-            f"{path}: a pickle can run code when it is read, so it is not opened here; where you trust it, make it a "
-            "file of tensors first:\n  python -c \"import pickle, torch; model = pickle.load(open('IN.pkl', 'rb'), "
-            "encoding='latin1')['model']; torch.save({name: torch.as_tensor(value) for name, value in model.items()}, "
-            "'OUT.pth')\""
+            f"{path}: a pickle can run code when it is read and is not opened here; where you trust it, make it a file "
+            "of tensors, with torch.save: docs/interop.md shows how"
         )
     with torch.serialization.safe_globals([argparse.Namespace]):  # torchvision's training script keeps its arguments
         state = read_state_dict(path)
