@@ -1,7 +1,8 @@
 """What a person detector misses and mistakes: python tools/failures.py VAL.json DETECTIONS.json [MIN_SCORE]
 
 DETECTIONS.json is what `fpnkit evaluate` writes. A detection is right when it overlaps a person that no stronger
-one has taken by IoU 0.5. Prints recall by object side (square root of the box's area, pixels) and kinds of errors.
+one has taken by IoU 0.5. Prints recall by object side (square root of the box's area, pixels), kinds of errors, and
+the ten images with most people missed and wrong detections.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.mask import iou
 
 SIDES = (0, 16, 32, 64, 96, 192, 10_000)
+WORST = 10
 
 
 def overlaps(found: list[dict], boxes: list[dict]) -> np.ndarray:
@@ -55,12 +57,13 @@ def main(annotations: str, detections: str, min_score: float) -> None:
             if each["score"] >= min_score:
                 by_image[each["image_id"]].append(each)
     (person,) = truth.getCatIds(catNms=["person"])
-    seen, kinds = defaultdict(lambda: [0, 0]), Counter()
+    seen, kinds, errors = defaultdict(lambda: [0, 0]), Counter(), {}
     for image_id in truth.imgs:
         objects = [each for each in truth.imgToAnns[image_id] if not each["iscrowd"]]
         people = [each for each in objects if each["category_id"] == person]
         taken, more = judge(by_image[image_id], people, [each for each in objects if each["category_id"] != person])
         kinds += more
+        errors[image_id] = (len(people) - len(taken), more.total() - more["right"], people)
         for i, each in enumerate(people):
             side = (each["bbox"][2] * each["bbox"][3]) ** 0.5
             groups = [f"side from {max(low for low in SIDES if low <= side)}"]
@@ -72,6 +75,12 @@ def main(annotations: str, detections: str, min_score: float) -> None:
         print(f"recall, {group}: {100 * hits / total:.0f} % of {total}")
     for kind, count in kinds.most_common():
         print(f"detections, {kind}: {count}")
+    for image_id, (missed, wrong, people) in sorted(errors.items(), key=lambda item: -sum(item[1][:2]))[:WORST]:
+        middle = np.median([(each["bbox"][2] * each["bbox"][3]) ** 0.5 for each in people] or [0])
+        print(
+            f"image {image_id}: {missed} of {len(people)} people missed, {wrong} detections wrong; "
+            f"half of its people are under {middle:.0f} pixels"
+        )
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 from fpnkit.engine.checkpoint import load_weights, save_weights
-from fpnkit.engine.predict import find_weights
+from fpnkit.engine.predict import find_model
 from fpnkit.zoo import shipped
 
 
 def ship(run: str, name: str) -> None:
     """Convert, store, and record the hash."""
-    detector, card = load_weights(find_weights(run))
+    detector, card = load_weights(find_model(run))
     target = shipped.FOLDER / f"{name}.safetensors"
     save_weights(target, detector, card, half=True)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()

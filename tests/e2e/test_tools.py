@@ -1,0 +1,71 @@
+"""What maintainers run: reports of a model's failures, and putting weights into the package."""
+
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fpnkit.engine.checkpoint import load_weights
+from fpnkit.zoo import shipped
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def box(image: int, x: float, side: float, *, category: int = 1, **more) -> dict:
+    area = {"area": side * side, "iscrowd": 0}
+    return {"image_id": image, "category_id": category, "bbox": [x, 10.0, side, side], **area, **more}
+
+
+def test_failures_names_what_was_missed_and_mistaken(tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    people = [box(1, 0, 20, id=1), box(1, 100, 50, id=2), box(2, 0, 50, id=3), box(1, 300, 50, id=4, category=2)]
+    images = [{"id": each, "width": 640, "height": 480, "file_name": f"{each}.jpg"} for each in (1, 2)]
+    categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "kite"}]
+    truth = {"images": images, "annotations": people, "categories": categories}
+    found = [
+        box(1, 101, 50, score=0.9),
+        box(1, 103, 50, score=0.8),
+        box(1, 301, 50, score=0.7),
+        box(1, 500, 50, score=0.6),
+        box(2, 30, 50, score=0.9),
+        box(2, 0, 50, score=0.4),
+    ]
+    for name, content in (("truth", truth), ("found", found)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    tool("failures").main(str(tmp_path / "truth.json"), str(tmp_path / "found.json"), 0.5)
+    assert capsys.readouterr().out.splitlines() == [
+        "recall, side from 16: 0 % of 1",
+        "recall, side from 32: 50 % of 2",
+        "detections, right: 1",
+        "detections, second box on one person: 1",
+        "detections, another object: 1",
+        "detections, nothing annotated there: 1",
+        "detections, part of a person, or several in one box: 1",
+        "image 1: 1 of 2 people missed, 3 detections wrong; half of its people are under 35 pixels",
+        "image 2: 1 of 1 people missed, 1 detections wrong; half of its people are under 50 pixels",
+    ]
+
+
+def test_shipping_stores_half_precision_and_its_hash(tmp_path, monkeypatch):
+    source = tmp_path / "shipped.py"
+    shutil.copy(shipped.__file__, source)
+    source.write_text(re.sub('"default": "[0-9a-f]*"', '"default": ""', source.read_text()))
+    original = shipped.shipped_weights("default")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    monkeypatch.setattr(shipped, "__file__", str(source))
+    tool("ship").ship(str(original), "default")
+    written = tmp_path / "default.safetensors"
+    assert f'"default": "{hashlib.sha256(written.read_bytes()).hexdigest()}"' in source.read_text()
+    assert load_weights(written)[1] == load_weights(original)[1]
+    assert written.stat().st_size == original.stat().st_size
