@@ -37,8 +37,12 @@ def cascade_rcnn_lite2_fpn(num_classes: int, *, pretrained: bool = False) -> Fas
     """The best model that two CPU cores run many times a second: EfficientNet-Lite2, d = 96, heads in a cascade."""
     backbone = backbones.timm("tf_efficientnet_lite2", pretrained=pretrained, frozen_stages=2)
     pyramid = FPN(backbone.levels, channels=96)
-    rpn = RPNHead(pyramid.levels, RPNConfig(per_level=500, proposals=300, train_per_level=500, train_proposals=500))
-    roi = CascadeHead(pyramid.levels, num_classes, stages=2, config=FastRCNNConfig(hidden=512, samples=128))
+    rpn_numbers = RPNConfig(  # anchors of 24 to 384 pixels: many objects are small
+        anchor_scale=6, per_level=500, proposals=300, train_per_level=500, train_proposals=500
+    )
+    rpn = RPNHead(pyramid.levels, rpn_numbers)
+    roi_numbers = FastRCNNConfig(hidden=512, samples=128, min_score=0.01)
+    roi = CascadeHead(pyramid.levels, num_classes, stages=2, config=roi_numbers)
     return FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi)
 
 
@@ -56,7 +60,7 @@ MODELS: dict[str, Callable[..., FasterRCNN]] = {
 _PREPROCESS = {
     "faster_rcnn_r50_fpn": PreprocessConfig(short_side=800, long_side=1333, mean=IMAGENET_MEAN, std=IMAGENET_STD),
     "faster_rcnn_lite0_fpn": PreprocessConfig(short_side=480, long_side=640, mean=(0.5,) * 3, std=(0.5,) * 3),
-    "cascade_rcnn_lite2_fpn": PreprocessConfig(short_side=600, long_side=800, mean=(0.5,) * 3, std=(0.5,) * 3),
+    "cascade_rcnn_lite2_fpn": PreprocessConfig(short_side=640, long_side=856, mean=(0.5,) * 3, std=(0.5,) * 3),
     **{pattern.format(depth): style.preprocess for pattern, style in STYLES.items() for depth in DEPTHS},
 }
 
