@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from fpnkit.data.annotated import AnnotatedImages
+from fpnkit.data.augment import Augment, AugmentConfig
 from fpnkit.data.images import read_image
-from fpnkit.data.loader import Augment, AugmentConfig, make_training_loader
+from fpnkit.data.loader import make_training_loader
 from fpnkit.data.preprocess import Preprocess
 from fpnkit.data.read import read_data
 from fpnkit.data.tensors import to_tensor

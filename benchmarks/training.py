@@ -21,7 +21,8 @@ from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from fpnkit.data.loader import AugmentConfig, make_training_loader
+from fpnkit.data.augment import AugmentConfig
+from fpnkit.data.loader import make_training_loader
 from fpnkit.data.preprocess import Preprocess
 from fpnkit.data.read import read_data
 from fpnkit.engine.bench import machine

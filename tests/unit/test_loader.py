@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from fpnkit.data.annotated import AnnotatedImages, Record
-from fpnkit.data.loader import Augment, AugmentConfig, DetectionDataset, EpochSampler, make_loader, pad_targets
+from fpnkit.data.augment import Augment, AugmentConfig
+from fpnkit.data.loader import DetectionDataset, EpochSampler, make_loader, pad_targets
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
 from fpnkit.errors import ConfigError, DataError
 

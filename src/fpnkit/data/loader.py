@@ -2,89 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from ..errors import ConfigError, DataError
 from ..structures import ImageBatch, Targets
 from .annotated import AnnotatedImages, Record
-from .images import read_image
+from .augment import Augment, AugmentConfig, CopyPaste
 from .preprocess import Preprocess
-from .read import wrong_size
-from .tensors import to_tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """What training does to its images.
-
-    Attributes:
-        flip: chance of a horizontal flip.
-        scale: smallest and largest factor on the size at which the image fits into the crop.
-        crop: side in pixels of the square that each image is cropped or padded to.
-        colour: largest change of brightness, contrast and saturation, as a share; a quarter of it is that of the hue.
-        min_visible: objects cropped to less than this share of their area are dropped.
-    """
-
-    flip: float = 0.5
-    scale: tuple[float, float] = (0.8, 1.6)
-    crop: int = 512
-    colour: float = 0.0
-    min_visible: float = 0.25
-
-    def __post_init__(self) -> None:
-        low, high = self.scale
-        if not 0 < low <= high < math.inf:
-            raise ConfigError(f"scale must be two factors above 0, the smaller one first, got {low} {high}")
-        if self.crop < 1:
-            raise ConfigError(f"crop must be 1 or more, got {self.crop}")
-        for name in ("flip", "min_visible", "colour"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
-
-
-class Augment:
-    """Flip, scale jitter and crop by torchvision.transforms.v2, and colours where they are asked for.
-
-    Large-scale jitter (arXiv:2012.07177) is `scale=(0.1, 2.0)`.
-    """
-
-    def __init__(self, config: AugmentConfig, *, fill: Sequence[int]) -> None:
-        size = (config.crop, config.crop)
-        self.min_visible = config.min_visible
-        self.resize = v2.Compose(
-            [v2.RandomHorizontalFlip(config.flip), _ScaleJitter(size, config.scale, antialias=True)]
-        )
-        strength = (config.colour,) * 3
-        self.recolour = v2.ColorJitter(*strength, config.colour / 4) if config.colour else v2.Identity()
-        self.crop = v2.RandomCrop(size, pad_if_needed=True, fill=list(fill))
-
-    def __call__(self, image: Tensor, record: Record) -> tuple[Tensor, Tensor, Tensor]:
-        """(3, H, W) uint8 and its record -> image, boxes (M, 4), index (M,) of the objects that are left."""
-        boxes = torch.tensor(record.boxes_xyxy, dtype=torch.float32).reshape(-1, 4)
-        wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:])  # type: ignore[call-arg]
-        image, before = self.resize(tv_tensors.Image(image), wrapped)
-        areas = _areas(before)
-        image, after = self.crop(self.recolour(image), before)
-        after = v2.functional.clamp_bounding_boxes(after)
-        left = torch.where((_areas(after) >= self.min_visible * areas) & (_areas(after) >= 1))[0]
-        return image.as_subclass(Tensor), after.as_subclass(Tensor)[left], left
-
-
-class _ScaleJitter(v2.ScaleJitter):
-    """Leaves a pixel of the short side of extreme shapes."""
-
-    def make_params(self, flat_inputs: list) -> dict:
-        height, width = super().make_params(flat_inputs)["size"]
-        return {"size": (max(1, height), max(1, width))}
+from .tensors import record_tensor
 
 
 class DetectionDataset(Dataset):
@@ -94,15 +23,23 @@ class DetectionDataset(Dataset):
         dataset: checked annotations.
         preprocess: resizing when there is no augmentation.
         augment: for training.
+        paste: with `augment`: objects of other images.
         seed: with the epoch and index, the only source of chance.
     """
 
     def __init__(
-        self, dataset: AnnotatedImages, preprocess: Preprocess, *, augment: Augment | None = None, seed: int = 0
+        self,
+        dataset: AnnotatedImages,
+        preprocess: Preprocess,
+        *,
+        augment: Augment | None = None,
+        paste: CopyPaste | None = None,
+        seed: int = 0,
     ) -> None:
         self.dataset = dataset
         self.preprocess = preprocess
         self.augment = augment
+        self.paste = paste
         self.seed = seed
 
     def __len__(self) -> int:
@@ -113,15 +50,15 @@ class DetectionDataset(Dataset):
         epoch, index = key
         record = self.dataset.records[index]
         seed = hash((self.seed, epoch, index)) & 0xFFFFFFFF
-        image = to_tensor(read_image(record.path))
-        if reason := wrong_size(record, (image.shape[2], image.shape[1])):
-            raise DataError(f"{record.path}: {reason}")
+        image = record_tensor(record)
         labels, crowd = torch.tensor(record.labels, dtype=torch.int64), torch.tensor(record.crowd, dtype=torch.bool)
         if self.augment:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)  # of the CPU alone
                 resized, boxes, left = self.augment(image, record)
-            labels, crowd = labels[left], crowd[left]
+                labels, crowd = labels[left], crowd[left]
+                if self.paste:
+                    resized, boxes, labels, crowd = self.paste(resized, boxes, labels, crowd)
         else:
             resized = self.preprocess.resize(image)
             scale = torch.tensor([resized.shape[2] / image.shape[2], resized.shape[1] / image.shape[1]]).repeat(2)
@@ -260,7 +197,9 @@ def make_training_loader(
 ) -> tuple[BatchLoader, EpochSampler]:
     """A shuffled loader of augmented images, which are padded with the mean colour; see `make_loader`."""
     fill = [round(255 * mean) for mean in preprocess.config.mean]
-    dataset = DetectionDataset(data, preprocess, augment=Augment(augment, fill=fill), seed=seed)
+    change = Augment(augment, fill=fill)
+    paste = CopyPaste(data, change, augment.paste) if augment.paste else None
+    dataset = DetectionDataset(data, preprocess, augment=change, paste=paste, seed=seed)
     return make_loader(dataset, batch_size=batch_size, workers=workers, shuffle=True, rank=rank, processes=processes)
 
 
@@ -268,8 +207,3 @@ def _leave_signals_to_parent(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal: the parent stops in order, and its workers with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _areas(boxes_xyxy: Tensor) -> Tensor:
-    sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clamp(min=0).as_subclass(Tensor)
-    return sides[:, 0] * sides[:, 1]

@@ -8,7 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from .images import to_rgb
+from .annotated import Record
+from .images import read_image, to_rgb
+from .read import wrong_size
 
 
 def to_tensor(image: Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -32,4 +34,16 @@ def to_tensor(image: Image.Image | np.ndarray | Tensor) -> Tensor:
         )
     if 0 in shape:
         raise DataError(f"expected an image of at least 1 x 1 pixels, got shape {shape}")
+    return image
+
+
+def record_tensor(record: Record) -> Tensor:
+    """A record's image, (3, H, W) uint8.
+
+    Raises:
+        DataError: it cannot be read, or is of another size than annotated.
+    """
+    image = to_tensor(read_image(record.path))
+    if reason := wrong_size(record, (image.shape[2], image.shape[1])):
+        raise DataError(f"{record.path}: {reason}")
     return image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..data.loader import AugmentConfig
+from ..data.augment import AugmentConfig
 from ..errors import ConfigError
 from ..zoo import default_preprocess
 from .optimize import OptimizerConfig

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ..data.annotated import AnnotatedImages, require_objects
-from ..data.loader import AugmentConfig, make_training_loader
+from ..data.augment import AugmentConfig
+from ..data.loader import make_training_loader
 from ..data.preprocess import Preprocess
 from ..engine.checkpoint import load_state, save_state
 from ..engine.device import choose_device
