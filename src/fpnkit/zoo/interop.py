@@ -31,6 +31,9 @@ LIBRARIES = ("torchvision", "detectron2")
 NORM_EPS = 1e-5
 """Of every batch norm here."""
 
+_NUMBERED = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+"""torchvision's classes behind its background."""
+
 _UNUSED = "N/A"
 """What torchvision calls the eleven numbers that COCO never gave to a class."""
 
@@ -58,11 +61,12 @@ def from_state(
     theirs = {_modern(name): value for name, value in state.items() if not _DERIVED.search(name)}
     pattern = f"{library}_{{}}_fpn{'_rgb' * rgb}"
     style, depth = STYLES[pattern], _depth(theirs, library)
-    if _named("roi.scores.bias", library) in theirs:
-        classes = _rows(theirs, library) - 1
-        detector: FasterRCNN | RPN = resnet_fpn(classes, depth=depth, style=style)
-    else:
+    scores = theirs.get(_named("roi.scores.bias", library))
+    detector: FasterRCNN | RPN
+    if scores is None:
         detector = resnet_rpn(depth=depth, style=style)
+    else:
+        detector = resnet_fpn(len(scores) - 1, depth=depth, style=style)
     own = {}
     for name, value in detector.state_dict().items():
         if name.endswith("num_batches_tracked"):
@@ -109,8 +113,7 @@ def style_of(model: str) -> Style:
 
 def coco_classes() -> tuple[str, ...]:
     """COCO's 80 classes in the order of both libraries."""
-    numbered = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-    return tuple(name for name in numbered if name != _UNUSED)
+    return tuple(name for name in _NUMBERED if name != _UNUSED)
 
 
 _DERIVED = re.compile(r"num_batches_tracked$|cell_anchors|pixel_mean$|pixel_std$")
@@ -142,10 +145,6 @@ def _depth(state: State, library: str) -> str:
         f"not a {library} detector on ResNet-50 or ResNet-101 with FPN: its fourth stage has {len(blocks)} blocks, "
         f"expected {' or '.join(map(str, DEPTHS.values()))}"
     )
-
-
-def _rows(state: State, library: str) -> int:
-    return len(state[_named("roi.scores.bias", library)])
 
 
 def _taken(theirs: dict[str, Tensor], name: str, own: Tensor) -> Tensor:
@@ -192,14 +191,13 @@ def _change_eps(state: dict[str, Tensor], before: float, after: float) -> None:
 
 
 def _without_unused(detector: FasterRCNN | RPN, depth: str, style: Style) -> FasterRCNN | RPN:
-    numbered = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-    if isinstance(detector, RPN) or style.library != "torchvision" or detector.num_classes != len(numbered):
+    if isinstance(detector, RPN) or style.library != "torchvision" or detector.num_classes != len(_NUMBERED):
         return detector
-    used = [label for label, name in enumerate(numbered) if name != _UNUSED]
+    used = [label for label, name in enumerate(_NUMBERED) if name != _UNUSED]
     state = detector.state_dict()
     for part in ("weight", "bias"):
         scores, deltas = (f"roi.{layer}.{part}" for layer in ("scores", "deltas"))
-        state[scores] = state[scores][[*used, len(numbered)]]
+        state[scores] = state[scores][[*used, len(_NUMBERED)]]
         state[deltas] = state[deltas].unflatten(0, (-1, 4))[used].flatten(0, 1)
     kept = resnet_fpn(len(used), depth=depth, style=style)
     kept.load_state_dict(state)
