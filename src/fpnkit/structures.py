@@ -26,8 +26,12 @@ class _Batched:
     """Moves and indexes every tensor field at once."""
 
     def to(self: Batched, device: torch.device | str) -> Batched:
-        """The same value on another device."""
-        return self._map(lambda tensor: tensor.to(device))
+        """The same value on another device; what is pinned is copied while others compute."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pin_memory(self: Batched) -> Batched:
+        """The same value in memory that a GPU copies from by itself; torch's loaders call this."""
+        return self._map(lambda tensor: tensor.pin_memory())
 
     def __getitem__(self: Batched, index: int | slice | Tensor) -> Batched:
         """Index the first dimension of every field: an image of a batch, or boxes of an image."""

@@ -63,7 +63,7 @@ def test_every_row_sees_the_same_images_in_the_same_order(study, cli, tmp_path, 
 
     def note(self):
         for batch in batches(self):
-            if self.sampler.shuffle:
+            if self.batch_sampler.shuffle:
                 seen.append(batch[1].seeds.tolist())  # one an image and epoch
             yield batch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from fpnkit.data.annotated import AnnotatedImages, Record
 from fpnkit.data.augment import Augment, AugmentConfig
-from fpnkit.data.loader import DetectionDataset, EpochSampler, make_loader, pad_targets
+from fpnkit.data.loader import BatchSampler, DetectionDataset, make_loader, pad_targets
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
 from fpnkit.errors import ConfigError, DataError
 
@@ -57,9 +58,9 @@ def augmented(record: Record, **numbers) -> tuple[torch.Tensor, torch.Tensor, to
 
 def test_order_depends_on_seed_and_epoch_only():
     def order(seed: int, epoch: int) -> list[tuple[int, int]]:
-        sampler = EpochSampler(50, seed=seed, shuffle=True)
-        sampler.epoch = epoch
-        return list(sampler)
+        sampler = BatchSampler(50, seed=seed, shuffle=True, batch_size=10)
+        sampler.numbers = range(5 * epoch, 5 * epoch + 5)
+        return list(chain.from_iterable(sampler))
 
     first = order(seed=1, epoch=2)
     torch.manual_seed(99)
@@ -70,21 +71,22 @@ def test_order_depends_on_seed_and_epoch_only():
 
 
 def test_order_without_shuffling_is_the_files():
-    assert list(EpochSampler(4, seed=7, shuffle=False)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert list(BatchSampler(4, seed=7, shuffle=False, batch_size=3)) == [[(0, 0), (0, 1), (0, 2)], [(0, 3)]]
 
 
 def test_drawing_an_order_leaves_the_global_random_state():
     before = torch.get_rng_state()
-    list(EpochSampler(50, seed=1, shuffle=True))
+    list(BatchSampler(50, seed=1, shuffle=True, batch_size=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_resuming_in_mid_epoch_gives_the_rest_of_the_same_order():
-    whole, rest = EpochSampler(20, seed=3, shuffle=True), EpochSampler(20, seed=3, shuffle=True)
-    whole.epoch = rest.epoch = 4
-    rest.start = 12
-    assert list(rest) == list(whole)[12:]
-    assert len(rest) == 8
+def test_resuming_anywhere_gives_the_rest_of_the_same_order():
+    whole, rest = (BatchSampler(20, seed=3, shuffle=True, batch_size=3) for _ in range(2))
+    whole.numbers, rest.numbers = range(18), range(8, 18)
+    assert whole.per_epoch == 6
+    assert [{epoch for epoch, _ in batch} for batch in whole] == [{number // 6} for number in range(18)]
+    assert list(rest) == list(whole)[8:]
+    assert len(rest) == 10
 
 
 def test_a_resumed_loader_gives_the_remaining_batches(folder):
@@ -92,7 +94,7 @@ def test_a_resumed_loader_gives_the_remaining_batches(folder):
     loader, _ = make_loader(dataset(folder, augment), batch_size=2, workers=0, shuffle=True)
     whole = [batch.images for batch, _, _ in loader]
     loader, sampler = make_loader(dataset(folder, augment), batch_size=2, workers=0, shuffle=True)
-    sampler.start = 2
+    sampler.numbers = range(1, 3)
     rest = [batch.images for batch, _, _ in loader]
     assert len(whole) == 3
     assert len(rest) == len(loader) == 2
@@ -106,7 +108,7 @@ def test_samples_are_the_same_with_and_without_workers(folder):
         loader, sampler = make_loader(
             dataset(folder, AugmentConfig(crop=64)), batch_size=2, workers=workers, shuffle=True
         )
-        sampler.epoch = 5
+        sampler.numbers = range(16, 20)  # of the sixth epoch and the next
         batches.append(list(loader))
     for (batch, targets, records), *others in zip(*batches, strict=True):
         for other, other_targets, other_records in others:
@@ -274,18 +276,14 @@ def test_bad_augmentation_is_refused(numbers, message):
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_the_batches_of_one(processes):
-    alone = [index for _, index in EpochSampler(50, seed=3, shuffle=True)]
-    shares = []
-    for rank in range(processes):
-        sampler = EpochSampler(50, seed=3, shuffle=True, batch_size=8, rank=rank, processes=processes)
-        sampler.start = 16
-        shares.append([index for _, index in sampler])
-        assert len(sampler) == len(shares[-1])
-    each = 8 // processes
-    batches = [[share[start : start + each] for share in shares] for start in range(0, len(shares[0]), each)]
-    assert [[index for share in batch for index in share] for batch in batches] == [
-        alone[start : start + 8] for start in (16, 24, 32, 40)
-    ]
+    def batches(rank: int, processes: int) -> list[list[tuple[int, int]]]:
+        sampler = BatchSampler(50, seed=3, shuffle=True, batch_size=8, rank=rank, processes=processes)
+        sampler.numbers = range(2, 9)
+        assert len(sampler) == 7
+        return list(sampler)
+
+    shares = [batches(rank, processes) for rank in range(processes)]
+    assert [list(chain.from_iterable(parts)) for parts in zip(*shares, strict=True)] == batches(0, 1)
 
 
 def test_batches_that_cannot_be_shared_are_refused(folder):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fpnkit.ops.nms import nms_keep, top_k
+from fpnkit.ops import nms
+from fpnkit.ops.nms import nms_keep, suppressed_in_rows, top_k
 
 INF = float("inf")
 A, A_SHIFTED, FAR = [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [50.0, 50.0, 60.0, 60.0]
 
 
 def keep(boxes, scores, threshold=0.5) -> list[list[bool]]:
-    return nms_keep(torch.tensor(boxes), torch.tensor(scores), threshold).tolist()
+    """By what CPUs and by what GPUs run."""
+    kept = nms_keep(torch.tensor(boxes), torch.tensor(scores), threshold).tolist()
+    assert suppressed_in_rows(torch.tensor(boxes), torch.tensor(scores), threshold).tolist() == kept
+    return kept
 
 
 def test_the_better_of_two_overlapping_boxes_stays():
@@ -47,9 +51,23 @@ def test_padding_may_hold_anything(junk):
     assert keep([[A, A_SHIFTED, [junk] * 4]], [[0.9, 0.8, -INF]]) == [[True, False, False]]
 
 
+@pytest.mark.parametrize("run", [nms_keep, suppressed_in_rows])
 @pytest.mark.parametrize(("rows", "columns"), [(0, 5), (2, 0), (0, 0)])
-def test_nothing_to_suppress(rows, columns):
-    assert nms_keep(torch.zeros(rows, columns, 4), torch.zeros(rows, columns), 0.5).shape == (rows, columns)
+def test_nothing_to_suppress(rows, columns, run):
+    assert run(torch.zeros(rows, columns, 4), torch.zeros(rows, columns), 0.5).shape == (rows, columns)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize("pairs", [1, nms.PAIRS])
+def test_all_rows_at_once_keep_what_torchvision_keeps(threshold, pairs, monkeypatch):
+    monkeypatch.setattr(nms, "PAIRS", pairs)
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(12, 200, 2, generator=generator) * 100 - 50
+    boxes = torch.cat([corners, corners + torch.rand(12, 200, 2, generator=generator) * 60], dim=2)
+    scores = torch.rand(12, 200, generator=generator)
+    scores[3] = -INF
+    scores[4, ::3] = -INF
+    assert torch.equal(suppressed_in_rows(boxes, scores, threshold), nms_keep(boxes, scores, threshold))
 
 
 def test_nms_declares_its_output_to_compilers():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -103,54 +103,63 @@ def pad_targets(samples: Sequence[dict]) -> Targets:
     return Targets(boxes, labels, valid, crowd, torch.tensor([each["seed"] for each in samples]))
 
 
-class EpochSampler(Sampler):
-    """Yields (epoch, index) in an order drawn from the seed and epoch; can start in the middle of an epoch.
+class BatchSampler(Sampler):
+    """Yields batches of (epoch, index), in an order drawn from the seed and epoch.
+
+    Batches are numbered through all epochs, so that loading goes on from one epoch to the next without a pause, and
+    can start anywhere.
 
     Args:
         length: of the data.
         seed: of the order.
-        shuffle: or in the data's order.
+        shuffle: for training: a new order each epoch, of whole batches; or all the data in its own order.
         batch_size: images that all processes take at a time.
         rank, processes: this one takes the images of its place in each batch, so that together they take the same
-            batches as one process alone; a last batch that is not full is left out then.
+            batches as one process alone.
+    Attributes:
+        numbers: of the batches to yield; at first those of one epoch.
     """
 
     def __init__(
-        self, length: int, *, seed: int, shuffle: bool, batch_size: int = 1, rank: int = 0, processes: int = 1
+        self, length: int, *, seed: int, shuffle: bool, batch_size: int, rank: int = 0, processes: int = 1
     ) -> None:
         self.length = length
         self.seed = seed
         self.shuffle = shuffle
         self.batch_size = batch_size
-        self.rank = rank
-        self.processes = processes
-        self.epoch = 0
-        self.start = 0
-
-    def __len__(self) -> int:
-        return self._left // self.processes
+        mine = batch_size // processes
+        self.mine = slice(rank * mine, (rank + 1) * mine)
+        self.numbers = range(self.per_epoch)
 
     @property
-    def _left(self) -> int:
-        """Images that all processes still take."""
-        left = max(0, self.length - self.start)
-        return left if self.processes == 1 else left // self.batch_size * self.batch_size
+    def per_epoch(self) -> int:
+        """Batches in an epoch: whole ones, or with a shorter last one when the data keeps its order."""
+        whole, rest = divmod(self.length, self.batch_size)
+        return max(1, whole) if self.shuffle else whole + bool(rest)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = list(range(self.length))
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.length, generator=generator).tolist()
-        mine = self.batch_size // self.processes
-        for place, index in enumerate(order[self.start : self.start + self._left]):
-            if place % self.batch_size // mine == self.rank:
-                yield self.epoch, index
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        drawn, order = -1, []
+        for number in self.numbers:
+            epoch, place = divmod(number, self.per_epoch)
+            if epoch != drawn:
+                drawn, order = epoch, self._order(epoch)
+            batch = order[place * self.batch_size : (place + 1) * self.batch_size]
+            yield [(epoch, index) for index in batch[self.mine]]
+
+    def _order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.length))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(self.length, generator=generator).tolist()
 
 
 class BatchLoader(DataLoader):
     """Raises a `DataError` here, whichever process met it."""
 
-    def __iter__(self) -> Iterator[tuple[ImageBatch, Targets, list[Record]]]:  # type: ignore[override]
+    def __iter__(self) -> Generator[tuple[ImageBatch, Targets, list[Record]], None, None]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, DataError):
                 raise batch
@@ -159,8 +168,10 @@ class BatchLoader(DataLoader):
 
 def make_loader(
     dataset: DetectionDataset, *, batch_size: int, workers: int, shuffle: bool, rank: int = 0, processes: int = 1
-) -> tuple[BatchLoader, EpochSampler]:
-    """A loader and the sampler that steers its epoch; neither touches the global random state.
+) -> tuple[BatchLoader, BatchSampler]:
+    """A loader and the sampler that steers it; neither touches the global random state.
+
+    Where there is a GPU, batches come in memory that it copies from by itself.
 
     Raises:
         ConfigError: a batch that cannot be divided among the processes, or is larger than the data.
@@ -169,16 +180,16 @@ def make_loader(
         raise ConfigError(f"batch_size {batch_size} cannot be divided among {processes} processes")
     if processes > 1 and batch_size > len(dataset):
         raise ConfigError(f"batch_size {batch_size} is more than the {len(dataset)} images there are")
-    place = {"batch_size": batch_size, "rank": rank, "processes": processes}
-    sampler = EpochSampler(len(dataset), seed=dataset.seed, shuffle=shuffle, **place)
+    sampler = BatchSampler(
+        len(dataset), seed=dataset.seed, shuffle=shuffle, batch_size=batch_size, rank=rank, processes=processes
+    )
     loader = BatchLoader(
         dataset,
-        batch_size=batch_size // processes,
-        sampler=sampler,
+        batch_sampler=sampler,
         num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
         collate_fn=dataset.collate,
         worker_init_fn=_leave_signals_to_parent,
-        drop_last=shuffle and len(dataset) > batch_size,
         generator=torch.Generator(),  # else every pass draws from the global one
     )
     return loader, sampler
@@ -194,7 +205,7 @@ def make_training_loader(
     workers: int,
     rank: int = 0,
     processes: int = 1,
-) -> tuple[BatchLoader, EpochSampler]:
+) -> tuple[BatchLoader, BatchSampler]:
     """A shuffled loader of augmented images, which are padded with the mean colour; see `make_loader`."""
     fill = [round(255 * mean) for mean in preprocess.config.mean]
     change = Augment(augment, fill=fill)

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Average:
@@ -28,10 +29,11 @@ class Average:
     def follow(self, network: nn.Module, step: int) -> None:
         """After step number `step`, counted from 1."""
         keep = min(self.decay, (1 + step) / (10 + step))
-        for ours, theirs in zip(_tensors(self.network), _tensors(network), strict=True):
-            if ours.is_floating_point():
-                ours.lerp_(theirs.to(ours.dtype), 1 - keep)
-            else:
+        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
+        moving = [(ours, theirs.to(ours.dtype)) for ours, theirs in pairs if ours.is_floating_point()]
+        get_ema_multi_avg_fn(keep)([ours for ours, _ in moving], [theirs for _, theirs in moving], step)
+        for ours, theirs in pairs:
+            if not ours.is_floating_point():
                 ours.copy_(theirs)
 
 

@@ -124,11 +124,11 @@ class Optimizer:
         for part in parts:
             with mixed_precision(self.device, self.config.precision):
                 made = part()
-            total = torch.stack(list(made.values())).sum()
-            values = {name: float(value.detach()) for name, value in {"total": total, **made}.items()}
-            if not math.isfinite(values.pop("total")):
+            each = torch.stack(list(made.values()))
+            values = dict(zip(made, each.tolist(), strict=True))  # all at once: a GPU is waited for here
+            if not math.isfinite(sum(values.values())):
                 raise NotFiniteError(", ".join(f"{name} {value:.4g}" for name, value in values.items()))
-            (total / len(parts)).backward()
+            (each.sum() / len(parts)).backward()
             for name, value in values.items():
                 seen[name] = seen.get(name, 0.0) + value / len(parts)
         nn.utils.clip_grad_norm_(self.detector.parameters(), self.config.clip_norm)

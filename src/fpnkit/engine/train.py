@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -126,13 +126,13 @@ class Trainer:
         self.average = Average(self.detector, config.ema) if config.ema else None
         self.folder = RunFolder(out, keep=config.keep) if self.world.leads else SilentFolder(out)
         self.step, self.epoch, self.best_ap, self.stale = 0, 0, -1.0, 0
+        self._saved = time.monotonic()
         self._stop = StopRequest()
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one epoch."""
-        records, size = len(self.loader.dataset), self.config.optim.batch_size  # type: ignore[arg-type]
-        return max(1, records // size)
+        return self.sampler.per_epoch
 
     @property
     def total_steps(self) -> int:
@@ -162,9 +162,13 @@ class Trainer:
         self.folder.open(dataclasses.asdict(self.config), self.card.classes, step=self.step, epoch=self.epoch)
         if self.step and self.world.leads:  # a kill may have come between the state and these
             save_weights(self.folder.last, self.evaluated, self.card)
-        with self._stop:
+        self.sampler.numbers = range(self.step, self.total_steps)
+        with self._stop, contextlib.closing(iter(self.loader)) as batches:
             while not self.finished and not self.world.any(self._stop.asked):
-                self._epoch(watcher)
+                self._epoch(batches, watcher)
+        if not self.finished:
+            self._save()
+            self.folder.draw_curves()
         self.folder.close()
         return self.finished
 
@@ -207,12 +211,10 @@ class Trainer:
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: damaged training state: {type(error).__name__}: {error}") from None
 
-    def _epoch(self, watcher: Watcher) -> None:
-        self.sampler.epoch = self.epoch
-        self.sampler.start = (self.step - self.epoch * self.steps_per_epoch) * self.config.optim.batch_size
+    def _epoch(self, batches: Iterator[tuple[ImageBatch, Targets, list[Record]]], watcher: Watcher) -> None:
         self.detector.train()
-        saved = time.monotonic()
-        for batch, targets, records in self.loader:
+        epoch = self.epoch + 1
+        for batch, targets, records in islice(batches, epoch * self.steps_per_epoch - self.step):
             if self.step == 0:
                 self.folder.draw_batch(batch, targets, self.preprocess, self.card.classes)
             losses = self._train_step(batch, targets, records)
@@ -221,23 +223,22 @@ class Trainer:
                 self.average.follow(self.detector, self.step)
             self.folder.add_losses(self.step, losses, self.optimizer.learning_rate(self.step))
             watcher.on_step(self.step, self.total_steps, losses)
-            stopping = self.world.any(self._stop.asked)
-            if stopping or time.monotonic() - saved >= self.config.checkpoint_seconds:
+            if self.world.any(self._stop.asked):
+                return
+            if time.monotonic() - self._saved >= self.config.checkpoint_seconds:
                 self._save()
                 self.folder.draw_curves()
-                saved = time.monotonic()
-            if stopping:
-                return
-        epoch = self.epoch + 1
-        if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
+        evaluates = epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs
+        if evaluates:
             self._save()
             try:
                 self._evaluate(epoch, watcher)
             except _StoppedEvaluating:
                 return
         self.epoch = epoch
-        self._save()
-        self.folder.draw_curves()
+        if evaluates:
+            self._save()
+            self.folder.draw_curves()
 
     def _train_step(self, batch: ImageBatch, targets: Targets, records: list[Record]) -> dict[str, float]:
         parts = self.config.optim.accumulate
@@ -351,6 +352,7 @@ class Trainer:
             state["average"] = self.average.network.state_dict()
         self.folder.save_state(self.step, state)
         save_weights(self.folder.last, self.evaluated, self.card)
+        self._saved = time.monotonic()
 
     def _recipe(self) -> dict[str, Any]:
         """What must agree between a checkpoint and the run that resumes it, in plain lists and values."""

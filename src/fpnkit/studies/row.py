@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,32 +63,25 @@ def train(
         batch_size=config.batch_size,
         workers=config.workers,
     )
-    steps_per_epoch = max(1, len(data.records) // config.batch_size)
+    sampler.numbers = range(done, config.steps)
     task.detector.train()
     began = saved = time.monotonic()
-    with StopRequest() as stop:
-        while done < config.steps:
-            sampler.epoch, begun = divmod(done, steps_per_epoch)
-            sampler.start = begun * config.batch_size
-            for batch, targets, records in loader:
-                batch, targets = batch.to(device), targets.to(device)
-                try:
-                    optimizer.step(done, [lambda: task.losses(batch, targets)])  # noqa: B023
-                except NotFiniteError as error:
-                    images = ", ".join(str(record.path) for record in records)
-                    raise FpnkitError(
-                        f"step {done + 1}: the loss is not finite ({error}) on {images}: lower --lr"
-                    ) from None
-                done += 1
-                progress.on_step(1)
-                now = time.monotonic()
-                if now - saved > CHECKPOINT_SECONDS or done == config.steps or stop.asked:
-                    seconds, began, saved = seconds + now - began, now, now
-                    save_state(state_path, _state(task, optimizer, done, seconds))
-                if stop.asked:
-                    raise Stopped
-                if done == config.steps:
-                    break
+    with StopRequest() as stop, contextlib.closing(iter(loader)) as batches:
+        for batch, targets, records in batches:
+            done += 1
+            batch, targets = batch.to(device), targets.to(device)
+            try:
+                optimizer.step(done - 1, [lambda: task.losses(batch, targets)])  # noqa: B023
+            except NotFiniteError as error:
+                images = ", ".join(str(record.path) for record in records)
+                raise FpnkitError(f"step {done}: the loss is not finite ({error}) on {images}: lower --lr") from None
+            progress.on_step(1)
+            now = time.monotonic()
+            if now - saved > CHECKPOINT_SECONDS or done == config.steps or stop.asked:
+                seconds, began, saved = seconds + now - began, now, now
+                save_state(state_path, _state(task, optimizer, done, seconds))
+            if stop.asked:
+                raise Stopped
     return seconds
 
 
