@@ -1,8 +1,9 @@
 """Our training step against torchvision's: R50-FPN, the same weights, images, boxes and numbers of samples.
 
-python benchmarks/training.py DATA [--images DIR] [--batch 2] [--crop 512] [--steps 5] [--device auto] [--json FILE]
+python benchmarks/training.py DATA [--images DIR] [--batch 2] [--crop 512] [--steps 5] [--device auto]
+    [--compile] [--json FILE]
 
-Steps alternate in one run: ours in bf16 with channels last (`fpnkit train`'s own; compiled on GPUs), torchvision's as
+Steps alternate in one run: ours in bf16 with channels last (`fpnkit train`'s own), torchvision's as
 its reference script runs them, in float32 and in bf16. A step is losses, backward and SGD, on batches that lie ready.
 """
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=512)
     parser.add_argument("--steps", type=int, default=5, help="of each, behind two that warm up")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="ours, by torch.compile")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
@@ -53,7 +55,7 @@ def main() -> None:
     torch.manual_seed(0)
     state = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91).state_dict()
     steps = {
-        "ours, bf16": ours(state, device),
+        "ours, bf16": ours(state, device, arguments.compile),
         "torchvision, float32": torchvisions(state, device, "float32"),
         "torchvision, bf16": torchvisions(state, device, "bf16"),
     }
@@ -83,12 +85,12 @@ def some_batches(arguments: argparse.Namespace, device: torch.device) -> list[tu
     return [(images.to(device), targets.to(device)) for images, targets, _ in islice(loader, 2 + arguments.steps)]
 
 
-def ours(state: dict[str, torch.Tensor], device: torch.device) -> Step:
+def ours(state: dict[str, torch.Tensor], device: torch.device, compiled: bool) -> Step:
     """The step of `fpnkit train`."""
     _, detector = from_state(state, "torchvision", norm_eps=1e-5)
     config = OptimizerConfig(optimizer="sgd", lr=1e-3, precision="bf16")
     optimizer, losses = Optimizer(detector.train(), config, steps=1000, device=device), detector.losses
-    if device.type == "cuda":
+    if compiled:
         losses = torch.compile(losses, dynamic=True)
     done = 0
 

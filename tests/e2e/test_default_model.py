@@ -20,10 +20,20 @@ def detector():
     return fpnkit.load("default")
 
 
-def test_shipped_file_is_small_and_has_the_recorded_hash():
-    content = (shipped.FOLDER / "default.safetensors").read_bytes()
+@pytest.mark.parametrize("name", shipped.SHA256)
+def test_shipped_files_are_small_and_have_the_recorded_hash(name):
+    content = (shipped.FOLDER / f"{name}.safetensors").read_bytes()
     assert len(content) <= 25_000_000
-    assert hashlib.sha256(content).hexdigest() == shipped.SHA256["default"]
+    assert hashlib.sha256(content).hexdigest() == shipped.SHA256[name]
+
+
+@pytest.mark.parametrize("path", sample_images(), ids=lambda path: path.stem)
+def test_the_model_of_80_classes_knows_a_person(path):
+    everything = fpnkit.load("coco80")
+    assert len(everything.classes) == 80
+    result = everything(path)
+    assert result.labels[0] == "person"
+    assert result.scores[0] > 0.8
 
 
 def test_a_changed_file_is_refused(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 FOLDER = Path(__file__).parent / "weights"
 
 SHA256 = {
+    "coco80": "3be72180a6bba251a7c41ddddfa51db4f5cef03a56ac75979824239169248145",
     "default": "37cd71e07c639bafacacfbb6e29ac7461b2466ce72e1b13929d252d37cbe94b6",
 }
 """Name -> hash of `weights/NAME.safetensors`; a test recomputes them."""
