@@ -3,8 +3,8 @@
 python benchmarks/training.py DATA [--images DIR] [--batch 2] [--crop 512] [--steps 5] [--device auto]
     [--compile] [--json FILE]
 
-Steps alternate in one run: ours in bf16 with channels last (`fpnkit train`'s own), torchvision's as its reference script
-runs them, in float32 and in bf16. A step is losses, backward and SGD, on batches that lie ready.
+Steps alternate in one run: ours in bf16 with channels last (`fpnkit train`'s own), torchvision's as
+its reference script runs them, in float32 and in bf16. A step is losses, backward and SGD, on batches that lie ready.
 """
 
 from __future__ import annotations
