@@ -74,15 +74,19 @@ def main() -> None:
 def some_batches(arguments: argparse.Namespace, device: torch.device) -> list[tuple[ImageBatch, Targets]]:
     """As `fpnkit train` makes them."""
     data = read_data(arguments.data, images_dir=arguments.images)
+    preprocess = Preprocess(default_preprocess(MODEL))
     loader, _ = make_training_loader(
         data,
-        Preprocess(default_preprocess(MODEL)),
+        preprocess,
         AugmentConfig(crop=arguments.crop),
         batch_size=arguments.batch,
         workers=0,
         seed=0,
     )
-    return [(images.to(device), targets.to(device)) for images, targets, _ in islice(loader, 2 + arguments.steps)]
+    return [
+        (preprocess.normalise(images.to(device)), targets.to(device))
+        for images, targets, _ in islice(loader, 2 + arguments.steps)
+    ]
 
 
 def ours(state: dict[str, torch.Tensor], device: torch.device, compiled: bool) -> Step:
@@ -97,9 +101,7 @@ def ours(state: dict[str, torch.Tensor], device: torch.device, compiled: bool) -
     def step(batch: ImageBatch, targets: Targets) -> float:
         nonlocal done
         done += 1
-        images = batch.images.contiguous(memory_format=torch.channels_last)
-        channels_last = ImageBatch(images, batch.sizes, batch.original_sizes)
-        return optimizer.step(done, [lambda: losses(channels_last, targets)])["total"]
+        return optimizer.step(done, [lambda: losses(batch, targets)])["total"]
 
     return step
 

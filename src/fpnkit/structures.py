@@ -80,8 +80,8 @@ class ImageBatch(_Batched):
     """Images ready for the network, and how to get back to the originals.
 
     Attributes:
-        images: (N, 3, H, W) float, normalised, padded with zeros at the right and bottom; for an exported graph that
-            normalises by itself (N, H, W, 3) uint8.
+        images: (N, 3, H, W) float, normalised, padded with zeros at the right and bottom; before they are normalised,
+            and for an exported graph that does so by itself, (N, H, W, 3) uint8.
         sizes: (N, 2) float, height and width of the real image inside the padding.
         original_sizes: (N, 2) float, height and width before resizing.
     """

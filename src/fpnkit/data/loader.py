@@ -82,10 +82,10 @@ class DetectionDataset(Dataset):
             return error
 
     def collate(self, samples: Sequence[dict] | DataError) -> tuple[ImageBatch, Targets, list[Record]] | DataError:
-        """Samples -> batch, padded targets, their records."""
+        """Samples -> batch of pixels (see `Preprocess.normalise`), padded targets, their records."""
         if isinstance(samples, DataError):
             return samples
-        batch = self.preprocess.batch([each["image"] for each in samples], [each["original"] for each in samples])
+        batch = self.preprocess.pixels([each["image"] for each in samples], [each["original"] for each in samples])
         records = [self.dataset.records[each["index"]] for each in samples]
         return batch, pad_targets(samples), records
 

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -116,7 +116,7 @@ def machine() -> dict[str, str]:
 def _parts(engine: TorchEngine, batch: ImageBatch) -> dict[str, float]:
     """Seconds of backbone, pyramid, RPN head, proposals and RoI head."""
     detector, passed = engine.detector, {}
-    batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last)).to(engine.device)
+    batch = batch.to(engine.device)
     with mixed_precision(engine.device, engine.precision):
         began = time.perf_counter()
 

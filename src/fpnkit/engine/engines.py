@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -70,10 +71,9 @@ class TorchEngine:
             ConfigError: it cannot be compiled here.
         """
         batch = Preprocess(config)(images)
-        images_last = batch.images.contiguous(memory_format=torch.channels_last)
         with self._turn, torch.no_grad(), mixed_precision(self.device, self.precision):
             try:
-                outputs = self._run(images_last.to(self.device), batch.sizes.to(self.device))
+                outputs = self._run(batch.images.to(self.device), batch.sizes.to(self.device))
             except TorchDynamoException as error:
                 cause = str(error).strip().splitlines()[0]
                 raise ConfigError(f"torch.compile does not work here: {cause}: leave out --compile") from error
@@ -125,7 +125,8 @@ def network_input(images: Sequence[Tensor], exported: Exported, config: Preproce
     preprocess, canvas = Preprocess(config), exported.size
     resized = [preprocess.resize(each, preprocess.resized(*_size(each), within=canvas)) for each in images]
     make = pixel_batch if exported.pixels else preprocess.batch
-    return make(resized, [_size(each) for each in images], canvas=canvas)
+    batch = make(resized, [_size(each) for each in images], canvas=canvas)
+    return replace(batch, images=batch.images.contiguous())
 
 
 def _size(image: Tensor) -> Size:

@@ -171,7 +171,7 @@ def collect(
     proposals: list[dict[str, Any]] = []
     for batch, _, records in loader:
         with mixed_precision(device, precision):
-            found = find(batch.to(device))
+            found = find(preprocess.normalise(batch.to(device)))
         for index, (record, (proposed, detected)) in enumerate(zip(records, found, strict=True)):
             if detected is not None:
                 detections += coco_results(restore(detected.to("cpu"), batch, index), record, dataset)

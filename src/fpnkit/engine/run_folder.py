@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.annotated import AnnotatedImages
-from ..data.preprocess import Preprocess
 from ..structures import ImageBatch, Targets
 from ..version import __version__
 from .bench import machine
@@ -109,9 +108,9 @@ class RunFolder:
         for old in sorted(self.state.parent.glob("step-*.pt"))[: -self.keep]:
             old.unlink(missing_ok=True)
 
-    def draw_batch(self, batch: ImageBatch, targets: Targets, preprocess: Preprocess, classes: Sequence[str]) -> None:
+    def draw_batch(self, batch: ImageBatch, targets: Targets, classes: Sequence[str]) -> None:
         """The images of a batch with their boxes, as `batch.jpg`."""
-        draw_batch(self.path / "batch.jpg", batch, targets, preprocess.config, classes)
+        draw_batch(self.path / "batch.jpg", batch, targets, classes)
 
     def draw_evaluation(self, result: Evaluation, data: AnnotatedImages) -> None:
         """Pictures of the last evaluation."""
@@ -185,7 +184,7 @@ class SilentFolder(RunFolder):
     def add_metrics(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """See `RunFolder`."""
 
-    def draw_batch(self, batch: ImageBatch, targets: Targets, preprocess: Preprocess, classes: Sequence[str]) -> None:
+    def draw_batch(self, batch: ImageBatch, targets: Targets, classes: Sequence[str]) -> None:
         """See `RunFolder`."""
 
     def draw_evaluation(self, result: Evaluation, data: AnnotatedImages) -> None:

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.annotated import AnnotatedImages
 from ..data.images import read_image
-from ..data.preprocess import PreprocessConfig
 from ..structures import ImageBatch, Targets
 from .draw import INK
 from .plots import write_picture
@@ -26,23 +24,18 @@ Drawn = tuple[Sequence[float], int, str]
 """Box, label and text."""
 
 
-def draw_batch(
-    path: Path, batch: ImageBatch, targets: Targets, config: PreprocessConfig, classes: Sequence[str]
-) -> None:
+def draw_batch(path: Path, batch: ImageBatch, targets: Targets, classes: Sequence[str]) -> None:
     """A batch as the network gets it, with the boxes that it is to find; crowds are grey.
 
     Args:
         path: a JPEG.
         batch, targets: of the loader.
-        config: how its images were normalised.
         classes: names, by label.
     """
-    mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in (config.mean, config.std))
     tiles = []
     for index in range(min(len(batch), MOST)):
         height, width = (int(side) for side in batch.sizes[index])
-        pixels = (batch.images[index, :, :height, :width] * std + mean).clamp(0, 1) * 255
-        image = Image.fromarray(pixels.round().byte().permute(1, 2, 0).numpy())
+        image = Image.fromarray(batch.images[index, :height, :width].numpy())
         real = targets.valid[index]
         rows = zip(targets.boxes_xyxy[index][real].tolist(), targets.labels[index][real].tolist(), strict=True)
         tiles.append(tile(image, [(box, label, classes[label]) for box, label in rows]))

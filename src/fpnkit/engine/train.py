@@ -216,7 +216,7 @@ class Trainer:
         epoch = self.epoch + 1
         for batch, targets, records in islice(batches, epoch * self.steps_per_epoch - self.step):
             if self.step == 0:
-                self.folder.draw_batch(batch, targets, self.preprocess, self.card.classes)
+                self.folder.draw_batch(batch, targets, self.card.classes)
             losses = self._train_step(batch, targets, records)
             self.step += 1
             if self.average:
@@ -259,9 +259,7 @@ class Trainer:
         """What computes the losses of some images of a batch."""
 
         def losses() -> dict[str, Tensor]:
-            some, wanted = batch[part].to(self.device), targets[part].to(self.device)
-            images = some.images.contiguous(memory_format=torch.channels_last)
-            return run(dataclasses.replace(some, images=images), wanted)
+            return run(self.preprocess.normalise(batch[part].to(self.device)), targets[part].to(self.device))
 
         return losses
 
@@ -328,7 +326,8 @@ class Trainer:
             torch.manual_seed(0)
             for batch, targets, _ in loader if some else ():
                 with mixed_precision(self.device, self.config.optim.precision):
-                    losses = network.losses(batch.to(self.device), targets.to(self.device))
+                    images = self.preprocess.normalise(batch.to(self.device))
+                    losses = network.losses(images, targets.to(self.device))
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + float(value) / len(some)
         network.train(was_training)

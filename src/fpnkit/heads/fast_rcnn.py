@@ -261,12 +261,16 @@ class FastRCNNHead(nn.Module):
         own_deltas = deltas.gather(2, own_class).squeeze(2)
         weights = self.config.delta_weights
         wanted = wanted_deltas(rois_xyxy, targets, matches.target, weights)
-        box = losses.smooth_l1(own_deltas, wanted, beta=self.config.smooth_l1_beta)
+        box = self.box_loss(own_deltas, wanted)
         count = counted.sum(dim=1)
         return {
             "roi_class": losses.masked_mean(losses.class_loss(logits, labels), counted, count),
             "roi_box": losses.masked_mean(box, matches.positive, count),
         }, codec.decode_deltas(own_deltas.detach(), rois_xyxy, weights=weights)
+
+    def box_loss(self, predicted: Tensor, wanted: Tensor) -> Tensor:
+        """Of deltas: (N, S, 4), (N, S, 4) -> (N, S)."""
+        return losses.smooth_l1(predicted, wanted, beta=self.config.smooth_l1_beta)
 
     def _matched(self, rois_xyxy: Tensor, usable: Tensor, targets: Targets) -> matching.Matches:
         matches = matching.match(

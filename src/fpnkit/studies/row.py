@@ -55,9 +55,10 @@ def train(
     optimizer = Optimizer(task.detector, config, steps=config.steps, device=device)
     done, seconds = _resume(task, optimizer, state_path)
     progress.on_step(done)
+    preprocess = Preprocess(config.preprocess())
     loader, sampler = make_training_loader(
         data,
-        Preprocess(config.preprocess()),
+        preprocess,
         AugmentConfig(crop=config.side, scale=config.scale),
         seed=seed,
         batch_size=config.batch_size,
@@ -69,7 +70,7 @@ def train(
     with StopRequest() as stop, contextlib.closing(iter(loader)) as batches:
         for batch, targets, records in batches:
             done += 1
-            batch, targets = batch.to(device), targets.to(device)
+            batch, targets = preprocess.normalise(batch.to(device)), targets.to(device)
             try:
                 optimizer.step(done - 1, [lambda: task.losses(batch, targets)])  # noqa: B023
             except NotFiniteError as error:
