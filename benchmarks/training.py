@@ -1,7 +1,7 @@
 """Our training step against torchvision's: R50-FPN, the same weights, images, boxes and numbers of samples.
 
 python benchmarks/training.py DATA [--images DIR] [--batch 2] [--crop 512] [--steps 5] [--device auto]
-    [--compile] [--json FILE]
+    [--compile] [--profile] [--json FILE]
 
 Steps alternate in one run: ours in bf16 with channels last (`fpnkit train`'s own), torchvision's as
 its reference script runs them, in float32 and in bf16. A step is losses, backward and SGD, on batches that lie ready.
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -26,6 +28,7 @@ from fpnkit.data.augment import AugmentConfig
 from fpnkit.data.loader import make_training_loader
 from fpnkit.data.preprocess import Preprocess
 from fpnkit.data.read import read_data
+from fpnkit.detectors import FasterRCNN
 from fpnkit.engine.bench import machine
 from fpnkit.engine.checkpoint import write_json
 from fpnkit.engine.device import choose_device, mixed_precision
@@ -34,6 +37,7 @@ from fpnkit.structures import ImageBatch, Targets
 from fpnkit.zoo import default_preprocess, from_state
 
 MODEL = "torchvision_r50_fpn"
+PRECISIONS = ("float32", "bf16")
 
 Step = Callable[[ImageBatch, Targets], float]
 
@@ -47,18 +51,21 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=512)
     parser.add_argument("--steps", type=int, default=5, help="of each, behind two that warm up")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--compile", action="store_true", help="ours, by torch.compile")
+    parser.add_argument("--compile", action="store_true", help="ours also with its parts by torch.compile")
+    parser.add_argument("--profile", action="store_true", help="print what ours spends a step's time on")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     batches = some_batches(arguments, device)
     torch.manual_seed(0)
     state = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91).state_dict()
-    steps = {
-        "ours, bf16": ours(state, device, arguments.compile),
-        "torchvision, float32": torchvisions(state, device, "float32"),
-        "torchvision, bf16": torchvisions(state, device, "bf16"),
-    }
+    steps = {"ours, bf16": ours(state, device, compiled=False)}
+    if arguments.compile:
+        steps["ours, bf16, compiled"] = ours(state, device, compiled=True)
+    steps |= {f"torchvision, {precision}": torchvisions(state, device, precision) for precision in PRECISIONS}
+    floating = FlopCounterMode(display=False)
+    with floating:
+        steps["ours, bf16"](*batches[0])
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number, batch in enumerate(batches):
         for name, step in steps.items():
@@ -68,7 +75,9 @@ def main() -> None:
             if number >= 2:
                 seconds[name].append(time.perf_counter() - began)
             print(f"{name}: loss {loss:.2f}, {time.perf_counter() - began:.2f} s", flush=True)
-    report(seconds, arguments, device)
+    report(seconds, floating.get_total_flops(), arguments, device)
+    if arguments.profile:
+        profile(steps["ours, bf16"], batches[0])
 
 
 def some_batches(arguments: argparse.Namespace, device: torch.device) -> list[tuple[ImageBatch, Targets]]:
@@ -89,21 +98,30 @@ def some_batches(arguments: argparse.Namespace, device: torch.device) -> list[tu
     ]
 
 
-def ours(state: dict[str, torch.Tensor], device: torch.device, compiled: bool) -> Step:
+def ours(state: dict[str, torch.Tensor], device: torch.device, *, compiled: bool) -> Step:
     """The step of `fpnkit train`."""
     _, detector = from_state(state, "torchvision", norm_eps=1e-5)
     config = OptimizerConfig(optimizer="sgd", lr=1e-3, precision="bf16")
-    optimizer, losses = Optimizer(detector.train(), config, steps=1000, device=device), detector.losses
+    optimizer, done = Optimizer(detector.train(), config, steps=1000, device=device), 0
     if compiled:
-        losses = torch.compile(losses, dynamic=True)
-    done = 0
+        compile_parts(detector)
 
     def step(batch: ImageBatch, targets: Targets) -> float:
         nonlocal done
         done += 1
-        return optimizer.step(done, [lambda: losses(batch, targets)])["total"]
+        for each in (targets.boxes_xyxy, targets.labels, targets.valid, targets.crowd):
+            torch._dynamo.maybe_mark_dynamic(each, 1)  # the most objects of an image differ from batch to batch
+        return optimizer.step(done, [lambda: detector.losses(batch, targets)])["total"]
 
     return step
+
+
+def compile_parts(detector: FasterRCNN) -> None:
+    """In five pieces: as one, the compiler of PyTorch 2.11 fails."""
+    pieces = {detector: ("features",), detector.rpn: ("propose", "losses"), detector.roi: ("draw", "learn")}
+    for part, methods in pieces.items():
+        for name in methods:
+            setattr(part, name, torch.compile(getattr(part, name), fullgraph=True))
 
 
 def torchvisions(state: dict[str, torch.Tensor], device: torch.device, precision: str) -> Step:
@@ -111,7 +129,7 @@ def torchvisions(state: dict[str, torch.Tensor], device: torch.device, precision
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
     )
-    model = FasterRCNN(backbone, num_classes=91)
+    model = TorchvisionFasterRCNN(backbone, num_classes=91)
     model.load_state_dict(state)
     model.transform.normalize = lambda image: image
     model.transform.resize = lambda image, target: (image, target)
@@ -133,21 +151,31 @@ def torchvisions(state: dict[str, torch.Tensor], device: torch.device, precision
     return step
 
 
+def profile(step: Step, batch: tuple[ImageBatch, Targets]) -> None:
+    """Print the kernels and operators that cost most in a step."""
+    with torch.profiler.profile() as profiler:
+        step(*batch)
+    on_gpu = torch.cuda.is_available()
+    order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    print(profiler.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=70))
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for what was asked of a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def report(seconds: dict[str, list[float]], arguments: argparse.Namespace, device: torch.device) -> None:
-    """Print medians as images a second and ratios, and write them."""
+def report(seconds: dict[str, list[float]], flops: int, arguments: argparse.Namespace, device: torch.device) -> None:
+    """Print medians as images a second, and write them."""
     rates = {name: arguments.batch / statistics.median(each) for name, each in seconds.items()}
-    mine = rates["ours, bf16"]
     for name, rate in rates.items():
-        print(f"{name}: {rate:.2f} images a second, ours {mine / rate:.2f} times that")
+        operations = flops / 1e12 / arguments.batch * rate
+        print(f"{name}: {rate:.2f} images a second, {operations:.2f} TFLOP/s of convolutions and matrix products")
     if arguments.json:
-        content: dict[str, Any] = {"images_a_second": rates, "seconds": seconds, "machine": machine()}
-        write_json(arguments.json, {**content, "batch": arguments.batch, "crop": arguments.crop, "device": str(device)})
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        content: dict[str, Any] = {"images_a_second": rates, "seconds": seconds, "flops": flops, "device": gpu}
+        write_json(arguments.json, {**content, "batch": arguments.batch, "crop": arguments.crop, **machine()})
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Variant:
 
     backbone: str = "tf_efficientnet_lite2"
     pyramid: Callable[..., Pyramid] = FPN
+    from_p3: bool = False
     stages: int = 2
     anchor_scale: float = 6
     hidden: int = 512
@@ -68,6 +69,7 @@ ROWS = {
     "EfficientNet-Lite0": replace(SHIPPED, backbone="tf_efficientnet_lite0"),
     "PAN": replace(SHIPPED, pyramid=PAN),
     "BiFPN": replace(SHIPPED, pyramid=BiFPN),
+    "P3 to P7": replace(SHIPPED, from_p3=True, anchor_scale=3),
     "one RoI head": replace(SHIPPED, stages=1),
     "anchors from 32 pixels": replace(SHIPPED, anchor_scale=8),
     "hidden layers of 1024": replace(SHIPPED, hidden=1024),
@@ -128,8 +130,9 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 def built(variant: Variant) -> FasterRCNN:
     """The zoo's model with what the variant changes."""
-    backbone = backbones.timm(variant.backbone, frozen_stages=2)
-    pyramid = variant.pyramid(backbone.levels, channels=96)
+    strides, frozen, extra = ((8, 16, 32), 1, 2) if variant.from_p3 else ((4, 8, 16, 32), 2, 1)
+    backbone = backbones.timm(variant.backbone, strides=strides, frozen_stages=frozen)
+    pyramid = variant.pyramid(backbone.levels, channels=96, extra_levels=extra)
     rpn_numbers = RPNConfig(
         anchor_scale=variant.anchor_scale, per_level=500, proposals=300, train_per_level=500, train_proposals=500
     )
@@ -138,9 +141,9 @@ def built(variant: Variant) -> FasterRCNN:
     )
     roi: CascadeHead | FastRCNNHead
     if variant.stages == 1:
-        roi = FastRCNNHead(pyramid.levels, 1, config=roi_numbers)
+        roi = FastRCNNHead(pyramid.levels, 1, roi_levels=len(strides), config=roi_numbers)
     else:
-        roi = CascadeHead(pyramid.levels, 1, stages=variant.stages, config=roi_numbers)
+        roi = CascadeHead(pyramid.levels, 1, stages=variant.stages, roi_levels=len(strides), config=roi_numbers)
     if variant.giou:
         for head in [each for each in roi.modules() if isinstance(each, FastRCNNHead)]:
             head.box_loss = partial(giou_loss, weights=head.config.delta_weights)  # type: ignore[method-assign]
