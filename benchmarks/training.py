@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="of each, behind two that warm up")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="ours also with its parts by torch.compile")
-    parser.add_argument("--profile", action="store_true", help="print what ours spends a step's time on")
+    parser.add_argument("--profile", action="store_true", help="print what the steps spend their time on")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
@@ -77,7 +77,9 @@ def main() -> None:
             print(f"{name}: loss {loss:.2f}, {time.perf_counter() - began:.2f} s", flush=True)
     report(seconds, floating.get_total_flops(), arguments, device)
     if arguments.profile:
-        profile(steps["ours, bf16"], batches[0])
+        for name, step in steps.items():
+            print(name)
+            profile(step, batches[0])
 
 
 def some_batches(arguments: argparse.Namespace, device: torch.device) -> list[tuple[ImageBatch, Targets]]:
@@ -157,7 +159,7 @@ def profile(step: Step, batch: tuple[ImageBatch, Targets]) -> None:
         step(*batch)
     on_gpu = torch.cuda.is_available()
     order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    print(profiler.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=70))
+    print(profiler.key_averages().table(sort_by=order, row_limit=18, max_name_column_width=60))
 
 
 def synchronise(device: torch.device) -> None:

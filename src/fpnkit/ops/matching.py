@@ -118,7 +118,7 @@ def chance(seeds: Tensor, count: int) -> Tensor:
 
     Source: the 32-bit finaliser of MurmurHash3, applied to seed and place in turn.
     """
-    places = torch.arange(count, device=seeds.device)
+    places = torch.arange(count, device=seeds.device) & _WORD  # else GPUs' compiled code counts in 32 bits
     mixed = _mix(_mix(seeds[:, None] & _WORD) + places * 0x9E3779B1)
     return (mixed >> 8).to(torch.float32) / 2**24
 
