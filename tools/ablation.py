@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import generalized_box_iou_loss
 
 from fpnkit import backbones
@@ -123,9 +124,8 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, float]:
     network = trained(detector, variant, data, preprocess, device, arguments)
     seconds = time.perf_counter() - began
     metrics = evaluate(network, val, preprocess, device=device, precision="bf16", batch_size=8).metrics
-    parameters = sum(each.numel() for each in detector.parameters())
     print(f"{name}: AP {100 * metrics['AP']:.1f}, {seconds:.0f} s", flush=True)
-    return {**metrics, "seconds": seconds, "parameters": parameters, "epochs": arguments.epochs}
+    return {**metrics, "seconds": seconds, "epochs": arguments.epochs}
 
 
 def built(variant: Variant) -> FasterRCNN:
@@ -187,14 +187,23 @@ def trained(
 
 def table(out: Path) -> None:
     """Print what is there."""
-    print(f"| variant | {' | '.join(COLUMNS)} | million parameters | seconds |")
+    print(f"| variant | {' | '.join(COLUMNS)} | million parameters | GFLOP an image |")
     print("|---" * (len(COLUMNS) + 3) + "|")
-    for name in ROWS:
+    for name, variant in ROWS.items():
         path = out / f"{name}.json"
         if path.exists():
-            row = json.loads(path.read_text())
+            row, (parameters, operations) = json.loads(path.read_text()), cost(variant)
             figures = " | ".join(f"{100 * row[column]:.1f}" for column in COLUMNS)
-            print(f"| {name} | {figures} | {row['parameters'] / 1e6:.1f} | {row['seconds']:.0f} |")
+            print(f"| {name} | {figures} | {parameters / 1e6:.1f} | {operations / 1e9:.1f} |")
+
+
+@torch.no_grad()
+def cost(variant: Variant) -> tuple[int, int]:
+    """Parameters, and floating-point operations of an image of 640 x 856 pixels."""
+    detector, counter = built(variant).eval(), FlopCounterMode(display=False)
+    with counter:
+        detector(torch.zeros(1, 3, 640, 856), torch.tensor([[640.0, 856.0]]))
+    return sum(each.numel() for each in detector.parameters()), counter.get_total_flops()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a model's settings are worth: python tools/variants.py MODEL VAL.json [IMAGES]
 
-Scores one set of weights at several input sizes and, of a cascade, with its first stage alone. Prints a Markdown table
-of COCO's AP and the time of an image in PyTorch on this machine.
+Scores one set of weights at several input sizes, with fewer proposals and, of a cascade, with its first stage alone.
+Prints a Markdown table of COCO's AP and the time of an image in PyTorch on this machine, loading included.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from fpnkit.engine.evaluate import evaluate
 from fpnkit.engine.predict import find_model
 from fpnkit.heads import CascadeHead
 
-SIZES = ((480, 640), (600, 800), (640, 856), (720, 960))
+SIZES = ((480, 640), (560, 752), (600, 800), (640, 856), (720, 960))
+PROPOSALS = (100, 200)
 COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
@@ -30,13 +31,22 @@ def main(model: str, annotations: str, images: str | None) -> None:
     detector, card = load_weights(find_model(model))
     data = read_data(annotations, images_dir=Path(images) if images else None)
     data = selected(data, card.classes, some=True)
-    print(f"| input | stages | {' | '.join(COLUMNS)} | ms |")
-    print("|---" * (len(COLUMNS) + 3) + "|")
+    print(f"| variant | {' | '.join(COLUMNS)} | ms |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
     for short, long in SIZES:
         config = dataclasses.replace(card.preprocess, short_side=short, long_side=long)
-        row(detector, data, config, "all")
+        row(f"short side {short}, long side at most {long}", detector, data, config)
+    for count in PROPOSALS:
+        row(f"{count} proposals", with_proposals(detector, count), data, card.preprocess)
     if isinstance(detector.roi, CascadeHead):
-        row(first_stage(detector), data, card.preprocess, "first")
+        row("first stage alone", first_stage(detector), data, card.preprocess)
+
+
+def with_proposals(detector: FasterRCNN, count: int) -> FasterRCNN:
+    """The detector with fewer proposals for its RoI head."""
+    made = copy.deepcopy(detector)
+    made.rpn.config = dataclasses.replace(made.rpn.config, proposals=count)
+    return made
 
 
 def first_stage(detector: FasterRCNN) -> FasterRCNN:
@@ -46,13 +56,13 @@ def first_stage(detector: FasterRCNN) -> FasterRCNN:
     return made
 
 
-def row(detector: FasterRCNN, data: AnnotatedImages, config: PreprocessConfig, stages: str) -> None:
+def row(name: str, detector: FasterRCNN, data: AnnotatedImages, config: PreprocessConfig) -> None:
     """Score one variant and print it."""
     began = time.perf_counter()
     metrics = evaluate(detector, data, Preprocess(config), precision="bf16").metrics
     milliseconds = 1000 * (time.perf_counter() - began) / len(data.records)
     figures = " | ".join(f"{100 * metrics[name]:.1f}" for name in COLUMNS)
-    print(f"| {config.short_side}, {config.long_side} | {stages} | {figures} | {milliseconds:.0f} |", flush=True)
+    print(f"| {name} | {figures} | {milliseconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

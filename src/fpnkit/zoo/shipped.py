@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "weights"
 
 SHA256 = {
     "coco80": "3be72180a6bba251a7c41ddddfa51db4f5cef03a56ac75979824239169248145",
-    "default": "37cd71e07c639bafacacfbb6e29ac7461b2466ce72e1b13929d252d37cbe94b6",
+    "default": "eb1194f6b1915083247e01f2dc430f1d1a455a1a74148ca9829fb90e682f0628",
 }
 """Name -> hash of `weights/NAME.safetensors`; a test recomputes them."""
 
