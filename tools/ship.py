@@ -1,14 +1,17 @@
-"""Put a trained run's best weights into the package: python tools/ship.py RUN NAME
+"""Put a trained run's best weights into the package: python tools/ship.py RUN NAME [SHORT LONG]
 
+SHORT and LONG are the sides that images are resized to from then on; see `PreprocessConfig`.
 Stores them as float16 (half the size) under src/fpnkit/zoo/weights/NAME.safetensors and writes their hash into
 src/fpnkit/zoo/shipped.py. Evaluate afterwards: `fpnkit evaluate NAME ...` scores the file that ships.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fpnkit.engine.checkpoint import load_weights, save_weights
@@ -16,9 +19,12 @@ from fpnkit.engine.predict import find_model
 from fpnkit.zoo import shipped
 
 
-def ship(run: str, name: str) -> None:
+def ship(run: str, name: str, sides: Sequence[int]) -> None:
     """Convert, store, and record the hash."""
     detector, card = load_weights(find_model(run))
+    if sides:
+        preprocess = dataclasses.replace(card.preprocess, short_side=sides[0], long_side=sides[1])
+        card = dataclasses.replace(card, preprocess=preprocess)
     target = shipped.FOLDER / f"{name}.safetensors"
     save_weights(target, detector, card, half=True)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
@@ -31,6 +37,6 @@ def ship(run: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 5):
         raise SystemExit(__doc__)
-    ship(sys.argv[1], sys.argv[2])
+    ship(sys.argv[1], sys.argv[2], [int(side) for side in sys.argv[3:]])

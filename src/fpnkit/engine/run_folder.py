@@ -131,17 +131,17 @@ class RunFolder:
             held_out = [(int(row["step"]), float(row[f"val/{name}"])) for row in rows if row.get(f"val/{name}")]
             if held_out:
                 style = {"linestyle": ":", "marker": ".", "color": line.get_color(), "linewidth": 1.2}
-                loss_axes.plot(*zip(*held_out, strict=True), label=f"{name[5:]}, validation", **style)
+                loss_axes.plot(*zip(*held_out, strict=True), **style)
         for name in ("AP", "AP50", "AP_small", "AP_medium", "AP_large"):
             points = [(int(row["step"]), 100 * float(row[f"val/{name}"])) for row in rows if row.get(f"val/{name}")]
             if points:
                 ap_axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, linewidth=1.4)
-        for axes, title in ((loss_axes, "loss"), (ap_axes, "validation, percent")):
+        for axes, title in ((loss_axes, "loss (points: validation)"), (ap_axes, "validation, percent")):
             axes.set(title=title, xlabel="step")
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
             if axes.lines:
-                axes.legend(frameon=False)
+                axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         write_figure(self.path / "curves.png", figure)
 
     def _append(self, row: dict[str, Any]) -> None:

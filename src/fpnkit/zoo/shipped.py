@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "weights"
 
 SHA256 = {
     "coco80": "3be72180a6bba251a7c41ddddfa51db4f5cef03a56ac75979824239169248145",
-    "default": "eb1194f6b1915083247e01f2dc430f1d1a455a1a74148ca9829fb90e682f0628",
+    "default": "d95adaa84472db35b6f3011e9e7b9f1f024021e03125a64661529e38b63b94b3",
 }
 """Name -> hash of `weights/NAME.safetensors`; a test recomputes them."""
 
