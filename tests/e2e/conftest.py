@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from fpnkit import zoo
@@ -70,6 +71,7 @@ def start() -> Callable[..., subprocess.Popen]:
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
     """An untrained small detector of one class, `person`."""
+    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     card = ModelCard(model=LITE, classes=("person",), preprocess=zoo.default_preprocess(LITE))
     save_weights(path, zoo.build(LITE, 1), card)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from PIL import Image
 from torchvision.ops import batched_nms
 
 import fpnkit
 from fpnkit.data.images import read_image
-from fpnkit.data.samples import FOLDER, chart_places, scale_chart
+from fpnkit.data.samples import FOLDER, scale_chart
 from fpnkit.engine.image_scales import merge
 from fpnkit.errors import ConfigError
 from fpnkit.ops.boxes import iou
@@ -54,10 +55,15 @@ def test_the_order_of_scales_does_not_matter(at_scales, chart):
     assert torch.equal(first.boxes_xyxy, second.boxes_xyxy)
 
 
-def test_twice_the_size_finds_small_people_that_were_missed(at_scales, chart):
-    """The two smallest copies on the chart."""
-    wanted = torch.tensor([[x, y, x + side, y + side] for x, y, side in chart_places()[-2:]], dtype=torch.float32)
-    plain, twice = (iou(wanted, at_scales(*scales)(chart).boxes_xyxy).amax(dim=1) for scales in ((1,), (1, 2)))
+def test_twice_the_size_finds_small_people_that_were_missed(at_scales):
+    photo, street = read_image(FOLDER / "astronaut.jpg"), Image.new("RGB", (1600, 1200), "grey")
+    wanted = []
+    for place, side in enumerate((64, 48, 40, 32, 24)):
+        left, top = 60 + 200 * place, 300
+        street.paste(photo.resize((side, side), Image.Resampling.LANCZOS), (left, top))
+        wanted.append([left, top, left + side, top + side])
+    boxes = torch.tensor(wanted, dtype=torch.float32)
+    plain, twice = (iou(boxes, at_scales(*scales)(street).boxes_xyxy).amax(dim=1) for scales in ((1,), (1, 2)))
     assert (twice > 0.4).all()
     assert (plain <= 0.4).any()
 
