@@ -5,19 +5,24 @@ import importlib.util
 import json
 import re
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.ops import generalized_box_iou
 
 from fpnkit.engine.checkpoint import load_weights
-from fpnkit.zoo import shipped
+from fpnkit.ops import codec
+from fpnkit.zoo import build, shipped
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
 def tool(name: str):
     spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -64,8 +69,29 @@ def test_shipping_stores_half_precision_and_its_hash(tmp_path, monkeypatch):
     original = shipped.shipped_weights("default")
     monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     monkeypatch.setattr(shipped, "__file__", str(source))
-    tool("ship").ship(str(original), "default")
+    tool("ship").ship(str(original), "default", (320, 480))
     written = tmp_path / "default.safetensors"
     assert f'"default": "{hashlib.sha256(written.read_bytes()).hexdigest()}"' in source.read_text()
-    assert load_weights(written)[1] == load_weights(original)[1]
-    assert written.stat().st_size == original.stat().st_size
+    card = load_weights(original)[1]
+    preprocess = replace(card.preprocess, short_side=320, long_side=480)
+    assert load_weights(written)[1] == replace(card, preprocess=preprocess)
+    assert abs(written.stat().st_size - original.stat().st_size) < 100
+
+
+def test_giou_of_deltas_is_that_of_the_boxes_wherever_they_are():
+    weights, generator = (10.0, 10.0, 5.0, 5.0), torch.Generator().manual_seed(0)
+    corners = 300 * torch.rand(20, 2, generator=generator)
+    rois = torch.cat([corners, corners + 5 + 90 * torch.rand(20, 2, generator=generator)], dim=1)
+    predicted, wanted = (torch.randn(20, 4, generator=generator) for _ in range(2))
+    loss = tool("ablation").giou_loss(predicted, wanted, weights=weights)
+    made, right = (codec.decode_deltas(each, rois, weights=weights) for each in (predicted, wanted))
+    torch.testing.assert_close(loss, 10 * (1 - generalized_box_iou(made, right).diagonal()), atol=1e-3, rtol=0)
+
+
+def test_the_ablation_starts_from_the_model_that_ships():
+    module = tool("ablation")
+    ours, shipped_model = (network.state_dict() for network in (module.built(module.SHIPPED), build(module.MODEL, 1)))
+    assert {name: each.shape for name, each in ours.items()} == {n: each.shape for n, each in shipped_model.items()}
+    p3 = module.built(module.ROWS["P3 to P7"])
+    assert [level.stride for level in p3.pyramid.levels] == [8, 16, 32, 64, 128]
+    assert set(p3.rpn.anchor_sizes.values()) == {(24,), (48,), (96,), (192,), (384,)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.transforms.functional import normalize
 
 from fpnkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig, restore
 from fpnkit.errors import ConfigError
@@ -165,3 +166,18 @@ def test_restore_keeps_all_but_the_boxes():
 def test_bad_configurations_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         preprocess(**changes)
+
+
+def test_normalised_pixels_are_those_of_torchvision_with_zeros_around_them():
+    ready = preprocess(60, 90, pad_to=32)
+    images = [torch.randint(256, (3, *size), dtype=torch.uint8) for size in ((60, 90), (40, 50))]
+    pixels = ready.pixels(images, [(60, 90), (40, 50)])
+    assert pixels.images.dtype == torch.uint8
+    made = ready.normalise(pixels).images
+    assert made.shape == (2, 3, 64, 96)
+    assert made.is_contiguous(memory_format=torch.channels_last)
+    for image, each in zip(images, made, strict=True):
+        height, width = image.shape[1:]
+        wanted = normalize(image.float() / 255, ready.config.mean, ready.config.std)
+        torch.testing.assert_close(each[:, :height, :width], wanted)
+        assert each[:, height:].abs().sum() == each[:, :, width:].abs().sum() == 0
