@@ -1,47 +1,38 @@
-"""The way through a folder follows what is measured: here, predictors that take a known time."""
+"""The way through a folder follows what is measured: here, from known times."""
 
-import os
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
 
-from fpnkit.engine.throughput import Way, best_way
+from fpnkit.engine.throughput import BATCHES, Way, best_way, fastest
 
-BUSY = threading.Lock()
+STREAMS = (1, 2, 4)
 
 
-def predictor(name, *, each_pass=0.0, each_image=0.0, alone=False):
-    """Takes so many seconds, and lets nobody else compute meanwhile when `alone`."""
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        pytest.param(lambda way: 0.03 / way.batch, Way(1, 16), id="large batches where a pass is what costs"),
+        pytest.param(lambda way: 0.01, Way(1, 1), id="single images where a batch saves nothing"),
+        pytest.param(lambda way: 0.01 / way.batch**0.03, Way(1, 1), id="single images where a batch saves 4 %"),
+        pytest.param(lambda way: 0.02 / way.streams, Way(4, 1), id="streams where passes overlap"),
+        pytest.param(lambda way: 0.02 + 0.01 * way.streams, Way(1, 1), id="one stream where they hinder each other"),
+        pytest.param(lambda way: 0.02 / way.streams / min(way.batch, 4), Way(4, 4), id="both, as long as they pay"),
+    ],
+)
+def test_the_way_with_the_least_time_an_image(seconds, expected):
+    assert fastest(STREAMS, BATCHES, seconds) == expected
 
-    def batch(pictures):
-        seconds = each_pass + each_image * len(pictures)
-        if alone:
-            with BUSY:
-                time.sleep(seconds)
-        else:
-            time.sleep(seconds)
 
+def test_no_batch_is_tried_after_one_that_does_not_pay():
+    asked = []
+    fastest((1,), BATCHES, lambda way: asked.append(way.batch) or 0.01)
+    assert asked == [1, 4]
+
+
+def predictor(name, batch=lambda pictures: None):
     return SimpleNamespace(engine=SimpleNamespace(name=name), batch=batch)
-
-
-def test_large_batches_where_a_pass_is_what_costs():
-    _, way = best_way(lambda streams: predictor("torch", each_pass=0.03), None)
-    assert way == Way(1, 16)
-
-
-def test_single_images_where_a_batch_saves_nothing():
-    _, way = best_way(lambda streams: predictor("torch", each_image=0.01), None)
-    assert way == Way(1, 1)
-
-
-def test_streams_where_passes_overlap():
-    cores = os.cpu_count() or 1
-    if cores < 2:
-        pytest.skip("one core has one stream")
-    _, way = best_way(lambda streams: predictor("openvino", each_image=0.02), None, batch=1)
-    assert way == Way(cores, 1)
 
 
 def test_pytorch_is_given_one_stream():
@@ -50,6 +41,13 @@ def test_pytorch_is_given_one_stream():
     assert asked == [1]
 
 
-def test_what_is_given_is_taken():
-    _, way = best_way(lambda streams: predictor("openvino", each_pass=0.01, alone=True), None, streams=2, batch=4)
-    assert way == Way(2, 4)
+def test_what_is_given_is_measured_as_given():
+    """Two streams pass the barrier only if two passes run at the same time."""
+    meeting, sizes = threading.Barrier(2, timeout=30), set()
+
+    def batch(pictures):
+        meeting.wait()
+        sizes.add(len(pictures))
+
+    _, way = best_way(lambda streams: predictor("openvino", batch), None, streams=2, batch=4)
+    assert (way, sizes) == (Way(2, 4), {4})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -40,22 +40,33 @@ def best_way(
         streams, batch: fixed when given. A PyTorch network has one stream.
     """
     open_once, cores = cache(open_with), os.cpu_count() or 1
-
-    def seconds(way: Way) -> float:
-        return _seconds_an_image(open_once(way.streams), picture, way)
-
     able = [streams] if streams else sorted({1, max(1, cores // 4), max(1, cores // 2), cores})
     if open_once(able[0]).engine.name == "torch":
         able = able[:1]
-    times = {way: seconds(way) for way in (Way(each, batch or 1) for each in able)}
+    way = fastest(
+        able,
+        (batch,) if batch else BATCHES,
+        lambda way: _seconds_an_image(open_once(way.streams), picture, way),
+    )
+    return open_once(way.streams), way
+
+
+def fastest(streams: Sequence[int], batches: Sequence[int], seconds: Callable[[Way], float]) -> Way:
+    """The way with the least time an image among the streams, then with larger batches while each saves 5 %.
+
+    Args:
+        streams, batches: what may be chosen, batches ascending.
+        seconds: way -> seconds an image.
+    """
+    times = {way: seconds(way) for way in (Way(each, batches[0]) for each in streams)}
     best = min(times, key=times.__getitem__)
     least = times[best]
-    for larger in BATCHES[1:] if batch is None else ():
+    for larger in batches[1:]:
         way = Way(best.streams, larger)
         if (took := seconds(way)) > 0.95 * least:
             break
         best, least = way, took
-    return open_once(best.streams), best
+    return best
 
 
 def _seconds_an_image(predictor: Predictor, picture: Picture, way: Way) -> float:
