@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from fpnkit import backbones
 from fpnkit.backbones import Backbone
 from fpnkit.data.images import read_image
 from fpnkit.data.preprocess import PreprocessConfig
@@ -34,7 +33,7 @@ from fpnkit.engine.checkpoint import load_weights, write_bytes, write_json
 from fpnkit.engine.engines import Engine, TorchEngine
 from fpnkit.engine.plots import new_figure, write_figure
 from fpnkit.engine.predict import find_model, load
-from fpnkit.heads import FastRCNNHead, RPNHead
+from fpnkit.heads import CascadeHead, RPNHead
 from fpnkit.pyramids import FPN
 
 ROUNDS = 7
@@ -108,22 +107,23 @@ def prepared(what: str, value: float, name: str) -> tuple[Engine, PreprocessConf
     if what == "RoIs":
         detector.rpn.config = replace(detector.rpn.config, proposals=int(value), per_level=max(500, int(value)))
     elif what.startswith("least score"):
-        detector.roi.config = replace(detector.roi.config, min_score=value)
+        last = detector.roi.stages[-1]
+        last.config = replace(last.config, min_score=value)
     elif what == "pyramid levels":
         detector = with_levels(int(value))
     return TorchEngine(detector, torch.device("cpu"), "float32"), config, int(value) if "batch" in what else 1
 
 
 def with_levels(count: int) -> FasterRCNN:
-    """The default model with so many levels from the coarsest, P6, on; with random weights."""
+    """The default model with so many levels from the coarsest, P6, on; pyramid and heads with random weights."""
     torch.manual_seed(0)
-    network = backbones.timm("tf_efficientnet_lite0")
-    kept = network.levels[5 - count :]
-    pyramid = FPN(kept, channels=64)
     template, _ = load_weights(find_model("default"))
+    kept = template.backbone.levels[5 - count :]
+    pyramid = FPN(kept, channels=template.pyramid.levels[0].channels)
     rpn = RPNHead(pyramid.levels, template.rpn.config)
-    roi = FastRCNNHead(pyramid.levels, 1, roi_levels=len(kept), config=template.roi.config)
-    return FasterRCNN(backbone=_Some(network, kept), pyramid=pyramid, rpn=rpn, roi=roi).eval()
+    stages, config = len(template.roi.stages), template.roi.config
+    roi = CascadeHead(pyramid.levels, 1, stages=stages, roi_levels=len(kept), config=config)
+    return FasterRCNN(backbone=_Some(template.backbone, kept), pyramid=pyramid, rpn=rpn, roi=roi).eval()
 
 
 class _Some(Backbone):
