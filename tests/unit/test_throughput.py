@@ -1,5 +1,6 @@
 """The way through a folder follows what is measured: here, from known times."""
 
+import os
 import threading
 from types import SimpleNamespace
 
@@ -39,6 +40,18 @@ def test_pytorch_is_given_one_stream():
     asked = []
     best_way(lambda streams: asked.append(streams) or predictor("torch"), None, batch=1)
     assert asked == [1]
+
+
+def test_an_exported_graph_is_tried_with_one_stream_to_one_a_core_and_then_with_larger_batches():
+    asked, sizes = [], set()
+
+    def open_with(streams):
+        asked.append(streams)
+        return predictor("openvino", lambda pictures: sizes.add(len(pictures)))
+
+    best_way(open_with, None)
+    assert {1, os.cpu_count() or 1} <= set(asked)
+    assert {1, 4} <= sizes
 
 
 def test_what_is_given_is_measured_as_given():

@@ -43,11 +43,8 @@ def best_way(
     able = [streams] if streams else sorted({1, max(1, cores // 4), max(1, cores // 2), cores})
     if open_once(able[0]).engine.name == "torch":
         able = able[:1]
-    way = fastest(
-        able,
-        (batch,) if batch else BATCHES,
-        lambda way: _seconds_an_image(open_once(way.streams), picture, way),
-    )
+    batches = (batch,) if batch else BATCHES
+    way = fastest(able, batches, lambda each: _seconds_an_image(open_once(each.streams), picture, each))
     return open_once(way.streams), way
 
 
