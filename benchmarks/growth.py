@@ -28,13 +28,14 @@ from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.data.samples import sample_images
 from fpnkit.data.tensors import to_tensor
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.bench import machine
-from fpnkit.engine.checkpoint import load_weights, write_bytes, write_json
-from fpnkit.engine.engines import Engine, TorchEngine
-from fpnkit.engine.plots import new_figure, write_figure
-from fpnkit.engine.predict import find_model, load
+from fpnkit.device import machine
+from fpnkit.files import write_bytes, write_json
 from fpnkit.heads import CascadeHead, RPNHead
+from fpnkit.inference.engines import Engine, TorchEngine
+from fpnkit.inference.predictor import find_model, load
+from fpnkit.pictures.plots import new_figure, write_figure
 from fpnkit.pyramids import FPN
+from fpnkit.weights.checkpoint import load_weights
 
 ROUNDS = 7
 SIDE = 480

@@ -25,8 +25,8 @@ from fpnkit.data.loader import make_training_loader
 from fpnkit.data.preprocess import Preprocess
 from fpnkit.data.read import read_data
 from fpnkit.data.tensors import to_tensor
-from fpnkit.engine.bench import machine
-from fpnkit.engine.checkpoint import write_json
+from fpnkit.device import machine
+from fpnkit.files import write_json
 from fpnkit.zoo import default_preprocess
 
 BATCH, IMAGES = 8, 320

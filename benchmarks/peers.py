@@ -33,15 +33,16 @@ from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.data.samples import sample_images
 from fpnkit.data.tensors import to_tensor
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.bench import machine
-from fpnkit.engine.checkpoint import load_weights, write_bytes, write_json
-from fpnkit.engine.engines import TorchEngine
-from fpnkit.engine.plots import new_figure, write_figure
-from fpnkit.engine.predict import find_model
+from fpnkit.device import machine
+from fpnkit.files import write_bytes, write_json
 from fpnkit.graph.quantize import quantize
 from fpnkit.graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, require
 from fpnkit.graph.write import write_onnx
+from fpnkit.inference.engines import TorchEngine
+from fpnkit.inference.predictor import find_model
 from fpnkit.ops.boxes import iou
+from fpnkit.pictures.plots import new_figure, write_figure
+from fpnkit.weights.checkpoint import load_weights
 from fpnkit.zoo import from_torchvision, torchvision_preprocess
 
 LARGE, SMALL = (800, 1088), (480, 640)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fpnkit.engine.checkpoint import write_json
+from fpnkit.files import write_json
 from fpnkit.pyramids import FPN, PAN, BiFPN, FeatureHierarchy, FinestLevel, ImagePyramid, SingleMap, TopDownOnly
 from fpnkit.studies import StudyConfig
 from fpnkit.studies.costs import measure_costs

@@ -29,11 +29,10 @@ from fpnkit.data.loader import make_training_loader
 from fpnkit.data.preprocess import Preprocess
 from fpnkit.data.read import read_data
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.bench import machine
-from fpnkit.engine.checkpoint import write_json
-from fpnkit.engine.device import choose_device, mixed_precision
-from fpnkit.engine.optimize import Optimizer, OptimizerConfig
+from fpnkit.device import choose_device, machine, mixed_precision
+from fpnkit.files import write_json
 from fpnkit.structures import ImageBatch, Targets
+from fpnkit.training.optimize import Optimizer, OptimizerConfig
 from fpnkit.zoo import default_preprocess, from_state
 
 MODEL = "torchvision_r50_fpn"

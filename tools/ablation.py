@@ -29,17 +29,17 @@ from fpnkit.data.loader import make_training_loader
 from fpnkit.data.preprocess import Preprocess
 from fpnkit.data.read import read_data
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.average import Average
-from fpnkit.engine.backbone_weights import load_backbone_weights
-from fpnkit.engine.checkpoint import write_json
-from fpnkit.engine.device import choose_device
-from fpnkit.engine.evaluate import evaluate
-from fpnkit.engine.fine_tune import take_over
-from fpnkit.engine.optimize import Optimizer, OptimizerConfig
-from fpnkit.engine.predict import find_model
+from fpnkit.device import choose_device
+from fpnkit.evaluation.evaluate import evaluate
+from fpnkit.files import write_json
 from fpnkit.heads import CascadeHead, FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
+from fpnkit.inference.predictor import find_model
 from fpnkit.ops import codec
 from fpnkit.pyramids import FPN, PAN, BiFPN, Pyramid
+from fpnkit.training.ema import Average
+from fpnkit.training.optimize import Optimizer, OptimizerConfig
+from fpnkit.weights.backbone import load_backbone_weights
+from fpnkit.weights.fine_tune import take_over
 from fpnkit.zoo import default_preprocess
 
 MODEL = "cascade_rcnn_lite2_fpn"

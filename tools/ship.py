@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fpnkit.engine.checkpoint import load_weights, save_weights
-from fpnkit.engine.predict import find_model
+from fpnkit.inference.predictor import find_model
+from fpnkit.weights.checkpoint import load_weights, save_weights
 from fpnkit.zoo import shipped
 
 

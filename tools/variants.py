@@ -16,10 +16,10 @@ from fpnkit.data.annotated import AnnotatedImages, selected
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
 from fpnkit.data.read import read_data
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.checkpoint import load_weights
-from fpnkit.engine.evaluate import evaluate
-from fpnkit.engine.predict import find_model
+from fpnkit.evaluation.evaluate import evaluate
 from fpnkit.heads import CascadeHead
+from fpnkit.inference.predictor import find_model
+from fpnkit.weights.checkpoint import load_weights
 
 SIZES = ((480, 640), (560, 752), (600, 800), (640, 856), (720, 960))
 PROPOSALS = (100, 200)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import backbones, data, detectors, engine, errors, heads, ops, pyramids, structures, zoo
-    from .engine.predict import Predictor, Result, load
+    from . import backbones, data, detectors, errors, heads, ops, pyramids, structures, zoo
+    from .inference.predictor import Predictor, Result, load
 
-_ROOMS = ("backbones", "data", "detectors", "engine", "errors", "heads", "ops", "pyramids", "structures", "zoo")
-_NAMES = {"load": "engine.predict", "Predictor": "engine.predict", "Result": "engine.predict"}
+_ROOMS = ("backbones", "data", "detectors", "errors", "heads", "ops", "pyramids", "structures", "zoo")
+_NAMES = {"load": "inference.predictor", "Predictor": "inference.predictor", "Result": "inference.predictor"}
 
 __all__ = [
     "Predictor",
@@ -27,7 +27,6 @@ __all__ = [
     "backbones",
     "data",
     "detectors",
-    "engine",
     "errors",
     "heads",
     "load",

@@ -18,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 from fpnkit.backbones.same_padding import SameConv2d, simplify_same_padding
 from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.engines import TorchEngine
+from fpnkit.inference.engines import TorchEngine
 from fpnkit.zoo import build
 
 TRACED_AT = (2, 128, 160)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fpnkit.engine.recipe import TrainConfig
-from fpnkit.engine.settings import from_recipe
+from fpnkit.settings import from_recipe
+from fpnkit.training.recipe import TrainConfig
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.json"))
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 
 from fpnkit import zoo
 from fpnkit.cli import main
-from fpnkit.engine import predict
-from fpnkit.engine.checkpoint import ModelCard, save_weights
+from fpnkit.inference import predictor as predict
+from fpnkit.weights.checkpoint import ModelCard, save_weights
 
 LITE = "faster_rcnn_lite0_fpn"
 

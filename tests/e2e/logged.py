@@ -3,7 +3,7 @@
 import sys
 
 from fpnkit.cli import main
-from fpnkit.engine.run_folder import RunFolder
+from fpnkit.training.run_folder import RunFolder
 
 RunFolder.LOG_EVERY = 1
 RunFolder.draw_curves = RunFolder.draw_batch = RunFolder.draw_evaluation = lambda self, *given: None

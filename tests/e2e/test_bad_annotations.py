@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from fpnkit.data.coco import read_coco
-from fpnkit.engine.evaluate import evaluate
 from fpnkit.errors import DataError
+from fpnkit.evaluation.evaluate import evaluate
 
 CHEAP = ("--model", "faster_rcnn_lite0_fpn", "--epochs", "1", "--batch-size", "2", "--crop", "32")
 """Should bad data be taken, so that the test fails fast."""

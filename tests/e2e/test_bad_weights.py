@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fpnkit.engine.backbone_weights import read_state_dict
 from fpnkit.errors import CheckpointError
+from fpnkit.weights.backbone import read_state_dict
 
 
 class Malicious:

@@ -11,8 +11,8 @@ import torch
 from fpnkit import zoo
 from fpnkit.data.coco import read_coco
 from fpnkit.data.preprocess import Preprocess
-from fpnkit.engine import predict
-from fpnkit.engine.evaluate import METRICS, score
+from fpnkit.evaluation.evaluate import METRICS, score
+from fpnkit.inference import predictor as predict
 from fpnkit.structures import Detections, Proposals
 
 COCO = pytest.importorskip("pycocotools.coco").COCO

@@ -10,9 +10,9 @@ import torch
 import fpnkit
 from fpnkit.data.images import read_image
 from fpnkit.data.samples import sample_images
-from fpnkit.engine import graphs
 from fpnkit.errors import ConfigError, ExportError
 from fpnkit.export.parity import Case, Parity, compare
+from fpnkit.inference import graph_cache as graphs
 from fpnkit.structures import Detections
 
 
@@ -196,7 +196,7 @@ def test_a_graph_that_finds_something_else_leaves_nothing_behind(cli, tmp_path, 
 
 
 def _description():
-    detector, card = graphs.load_weights(fpnkit.engine.predict.find_model("default"))
+    detector, card = graphs.load_weights(fpnkit.inference.predictor.find_model("default"))
     choices = {"format": "onnx", "precision": "float32", "pixels": True, "resizes": False, "size": None}
     return graphs.describe(card, detector, **choices)
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from fpnkit.cli.terminal import TrainingScreen
-from fpnkit.engine import checkpoint
-from fpnkit.engine.checkpoint import load_state, write_json
 from fpnkit.errors import CheckpointError
+from fpnkit.files import write_json
+from fpnkit.weights import checkpoint
+from fpnkit.weights.checkpoint import load_state
 
 LIMITED = """
 import resource, sys

@@ -8,8 +8,8 @@ from torchvision.ops import batched_nms
 import fpnkit
 from fpnkit.data.images import read_image
 from fpnkit.data.samples import FOLDER, scale_chart
-from fpnkit.engine.image_scales import merge
 from fpnkit.errors import ConfigError
+from fpnkit.inference.passes import merge
 from fpnkit.ops.boxes import iou
 from fpnkit.structures import Detections
 

@@ -11,7 +11,7 @@ from theirs import BLOCKS, Detectron2, assert_equal, torchvision_model
 
 import fpnkit
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.checkpoint import load_weights
+from fpnkit.weights.checkpoint import load_weights
 
 NAMES = ("cat", "dog", "owl")
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from fpnkit.cli import main
+from fpnkit.cli import main, stop
 from fpnkit.cli.terminal import TrainingScreen
-from fpnkit.engine import stop, train
-from fpnkit.engine.run_folder import RunFolder
+from fpnkit.training import trainer as train
+from fpnkit.training.run_folder import RunFolder
 
 pytest.importorskip("faster_coco_eval")
 

@@ -13,9 +13,12 @@ import fpnkit
 from fpnkit.data.images import read_image
 from fpnkit.data.samples import FOLDER, scale_chart
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine import draw, level_plots, levels, predict
 from fpnkit.errors import ConfigError
 from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNHead
+from fpnkit.inference import predictor as predict
+from fpnkit.levels import plots as level_plots
+from fpnkit.levels import view as levels
+from fpnkit.pictures import annotate as draw
 from fpnkit.pyramids import ImagePyramid
 
 PHOTO = FOLDER / "astronaut.jpg"

@@ -120,7 +120,7 @@ def test_out_in_a_read_only_place_is_refused(cli, tmp_path_factory, read_only):
 
 
 def test_a_bug_is_one_line_and_debug_shows_where(cli, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr("fpnkit.engine.predict.load", lambda *given, **named: 1 / 0)
+    monkeypatch.setattr("fpnkit.inference.predictor.load", lambda *given, **named: 1 / 0)
     words = ("predict", photo, "--out", tmp_path / "out")
     cli(*words).refuses(1, "ZeroDivisionError: division by zero (--debug shows where)")
     shown = cli(*words, "--debug")
@@ -141,7 +141,7 @@ def test_interruption_is_one_line(cli, photo, tmp_path, monkeypatch):
     def interrupt(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fpnkit.engine.predict.load", interrupt)
+    monkeypatch.setattr("fpnkit.inference.predictor.load", interrupt)
     cli("predict", photo, "--out", tmp_path / "out").refuses(1, "interrupted")
 
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from fpnkit.data.loader import BatchLoader
-from fpnkit.engine.optimize import Optimizer
 from fpnkit.studies import STUDIES, row
 from fpnkit.studies.report import write_report
+from fpnkit.training.optimize import Optimizer
 
 pytest.importorskip("faster_coco_eval")
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou
 
-from fpnkit.engine.checkpoint import load_weights
 from fpnkit.ops import codec
+from fpnkit.weights.checkpoint import load_weights
 from fpnkit.zoo import build, shipped
 
 TOOLS = Path(__file__).parents[2] / "tools"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fpnkit.engine.checkpoint import load_state, load_weights, read_card
 from fpnkit.structures import ImageBatch
+from fpnkit.weights.checkpoint import load_state, load_weights, read_card
 
 pytest.importorskip("faster_coco_eval")
 
@@ -243,7 +243,7 @@ def test_fine_tuning_keeps_classes_of_the_same_name(trained, tmp_path, cli, trai
 
 def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_again(tmp_path, cli, training, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("fpnkit.engine.train.Trainer._save", lambda self: 1 / 0)
+        patched.setattr("fpnkit.training.trainer.Trainer._save", lambda self: 1 / 0)
         assert cli(*training(tmp_path / "run", "--epochs", 1)).code == 1
     assert len(rows(tmp_path / "run")) == 1
     assert cli(*training(tmp_path / "run", "--epochs", 1)).code == 0

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fpnkit import zoo
-from fpnkit.engine.world import synchronised
 from fpnkit.errors import ConfigError
+from fpnkit.training.distributed import synchronised
 
 pytest.importorskip("faster_coco_eval")
 

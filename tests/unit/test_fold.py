@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from fpnkit import backbones
 from fpnkit.backbones import wrap
 from fpnkit.detectors import FasterRCNN
-from fpnkit.engine.fold import folded
 from fpnkit.heads import FastRCNNHead, RPNHead
+from fpnkit.inference.fold import folded
 from fpnkit.pyramids import FPN, BiFPN
 
 

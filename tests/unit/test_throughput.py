@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fpnkit.engine.throughput import BATCHES, Way, best_way, fastest
+from fpnkit.inference.throughput import BATCHES, Way, best_way, fastest
 
 STREAMS = (1, 2, 4)
 

@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..data.images import read_image
     from ..data.samples import sample_images
     from ..data.tensors import to_tensor
-    from ..engine.bench import bench
-    from ..engine.checkpoint import write_json
-    from ..engine.predict import load
+    from ..files import write_json
+    from ..inference.bench import bench
+    from ..inference.predictor import load
     from .terminal import bench_table, console, progress_bar, tell
 
     image = to_tensor(read_image(arguments.image or sample_images()[0]))

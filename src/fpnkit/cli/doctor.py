@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     from ..doctor.checkup import comparisons, examine
     from ..doctor.page import as_html
-    from ..engine.checkpoint import write_bytes, write_json
+    from ..files import write_bytes, write_json
 
     with progress_bar() as progress:
         task = progress.add_task("comparing splits", total=comparisons(splits))

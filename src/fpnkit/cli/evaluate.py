@@ -51,11 +51,11 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; 0 when done."""
-    from ..engine.checkpoint import write_json
-    from ..engine.engines import TorchEngine
-    from ..engine.evaluate import evaluate, evaluate_engine
-    from ..engine.plots import draw_precision_recall, require_matplotlib
-    from ..engine.predict import load
+    from ..evaluation.evaluate import evaluate, evaluate_engine
+    from ..files import write_json
+    from ..inference.engines import TorchEngine
+    from ..inference.predictor import load
+    from ..pictures.plots import draw_precision_recall, require_matplotlib
     from .terminal import console, metrics_table, progress_bar, tell
 
     require_matplotlib()

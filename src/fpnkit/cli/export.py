@@ -64,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.int8 and not arguments.calibrate:
         raise ConfigError("--int8 needs --calibrate DIR: a folder with some hundred images like your own")
     from ..data.images import find_images
-    from ..engine.checkpoint import read_card
-    from ..engine.plots import require_matplotlib
-    from ..engine.predict import find_model
     from ..export.export import ExportConfig, as_markdown, export
+    from ..inference.predictor import find_model
+    from ..pictures.plots import require_matplotlib
+    from ..weights.checkpoint import read_card
     from .terminal import ExportScreen, console
 
     weights = find_model(arguments.model)

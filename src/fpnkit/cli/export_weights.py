@@ -40,9 +40,9 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; 0 when done."""
-    from ..engine.interop import export_weights
-    from ..engine.predict import find_model
     from ..errors import ConfigError
+    from ..inference.predictor import find_model
+    from ..weights.interop import export_weights
     from .terminal import console
 
     if arguments.out.suffix != ".pth":

@@ -55,8 +55,8 @@ def add_library(parser: argparse.ArgumentParser, option: str, name: str, meaning
 
 def run(arguments: argparse.Namespace) -> int:
     """Import; 0 when done."""
-    from ..engine.interop import import_weights
     from ..errors import ConfigError
+    from ..weights.interop import import_weights
     from .terminal import console
 
     if arguments.rgb and arguments.library != "detectron2":

@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     require_folder(arguments.out)
     import torch
 
-    from ..engine.level_plots import draw_levels, draw_object_sizes
-    from ..engine.levels import eq1_steps, see
-    from ..engine.plots import require_matplotlib
-    from ..engine.predict import load
+    from ..inference.predictor import load
+    from ..levels.plots import draw_levels, draw_object_sizes
+    from ..levels.view import eq1_steps, see
+    from ..pictures.plots import require_matplotlib
     from .terminal import console
 
     require_matplotlib()

@@ -175,7 +175,7 @@ def free_place(stem: Path, ending: str, taken: set[str]) -> Path:
 
 
 def _is_own(path: Path) -> bool:
-    from ..engine.draw import drawn_here
+    from ..pictures.annotate import drawn_here
 
     return path.name.endswith(OWN_ENDINGS) and not path.is_symlink() and drawn_here(path)
 

@@ -12,7 +12,7 @@ from .output import require_folder
 from .photos import Place, add_compile, add_engine, add_options, each_photo, find_places, one_by_one, require_score
 
 if TYPE_CHECKING:
-    from ..engine.predict import Picture, Predictor, Result
+    from ..inference.predictor import Picture, Predictor, Result
 
 EPILOG = """\
 examples:
@@ -81,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--{option} must be 1 or more, got {getattr(arguments, option)}")
     require_folder(arguments.out)
     from ..data.samples import sample_images
-    from ..engine.predict import load
-    from ..engine.throughput import Way, best_way
+    from ..inference.predictor import load
+    from ..inference.throughput import Way, best_way
     from .terminal import console, detections_table, tell
 
     places, unusable = find_places(arguments.paths, arguments.out, ENDING)
@@ -157,7 +157,7 @@ def _entry(path: Path, result: Result) -> dict[str, Any]:
 
 
 def _write(arguments: argparse.Namespace, classes: tuple[str, ...], found: list[dict[str, Any]]) -> None:
-    from ..engine.checkpoint import write_json
+    from ..files import write_json
 
     if arguments.format == "json":
         write_json(arguments.out / "predictions.json", found)

@@ -59,9 +59,9 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Run the study; 0 when done, 4 when stopped: the same command goes on."""
     from .. import backbones
-    from ..engine.backbone_weights import backbone_filler
-    from ..engine.plots import require_matplotlib
+    from ..pictures.plots import require_matplotlib
     from ..studies import STUDIES, Stopped, Study, StudyConfig, run_study
+    from ..weights.backbone import backbone_filler
     from .terminal import StudyScreen, console
 
     require_matplotlib()

@@ -21,7 +21,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ..doctor.checkup import Checkup
-    from ..engine.train import Rehearsal
+    from ..training.trainer import Rehearsal
 
 # Without markup: names of files and classes are printed as they are, whatever they hold.
 console = Console(highlight=False, markup=False, emoji=False)

@@ -11,8 +11,8 @@ from .data_options import add_backbone_weights, add_machine_options, add_trainin
 from .output import require_folder
 
 if TYPE_CHECKING:
-    from ..engine.recipe import TrainConfig
-    from ..engine.world import World
+    from ..training.distributed import World
+    from ..training.recipe import TrainConfig
 
 EPILOG = """\
 examples:
@@ -105,8 +105,8 @@ def recipe_of(arguments: argparse.Namespace, model: str | None) -> TrainConfig:
         arguments: of the command line.
         model: of the weights that are fine-tuned.
     """
-    from ..engine.recipe import TrainConfig
-    from ..engine.settings import from_recipe, with_settings
+    from ..settings import from_recipe, with_settings
+    from ..training.recipe import TrainConfig
 
     config = TrainConfig(model=model) if model else TrainConfig()
     if arguments.recipe:
@@ -122,9 +122,9 @@ def recipe_of(arguments: argparse.Namespace, model: str | None) -> TrainConfig:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0 when finished, 4 when stopped with a checkpoint to resume from."""
-    from ..engine.checkpoint import read_card
-    from ..engine.predict import find_model
-    from ..engine.world import join, leave
+    from ..inference.predictor import find_model
+    from ..training.distributed import join, leave
+    from ..weights.checkpoint import read_card
     from .terminal import console, errors
 
     start_from = find_model(arguments.start_from) if arguments.start_from else None
@@ -141,9 +141,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, config: TrainConfig, world: World, start_from: Path | None) -> int:
-    from ..engine.run_folder import RunFolder
-    from ..engine.train import Trainer
-    from ..engine.world import restarted
+    from ..training.distributed import restarted
+    from ..training.run_folder import RunFolder
+    from ..training.trainer import Trainer
     from .terminal import TrainingScreen, console, rehearsal_report
 
     folder = RunFolder(arguments.out)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..data.annotated import AnnotatedImages
 from ..data.images import read_image
-from ..engine.samples import grid, tile
+from ..pictures.grids import grid, tile
 from .checkup import Checkup
 
 SAMPLES, THUMBNAIL = 16, 320

@@ -16,15 +16,16 @@ from ..data.images import read_image
 from ..data.preprocess import Size
 from ..data.samples import sample_images
 from ..data.tensors import to_tensor
-from ..engine.checkpoint import load_weights, write_bytes, write_json
-from ..engine.engines import Engine, TorchEngine, network_input
-from ..engine.evaluate import evaluate_engine
-from ..engine.fold import folded
-from ..engine.graphs import describe, open_exported, published
 from ..errors import ConfigError, ExportError
+from ..evaluation.evaluate import evaluate_engine
+from ..files import write_bytes, write_json
 from ..graph.exported import Exported
 from ..graph.quantize import Sample
 from ..graph.write import require_possible, write_graph
+from ..inference.engines import Engine, TorchEngine, network_input
+from ..inference.fold import folded
+from ..inference.graph_cache import describe, open_exported, published
+from ..weights.checkpoint import load_weights
 from .parity import BATCHES, TWIN_IOU, Parity, compare, shapes_of
 
 LEAST_MATCHED = 0.995

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..data.preprocess import Preprocess, PreprocessConfig, Size
 from ..data.tensors import to_tensor
-from ..engine.engines import Engine
 from ..graph.exported import Exported
+from ..inference.engines import Engine
 from ..ops.boxes import iou
 from ..structures import Detections
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..data.preprocess import PreprocessConfig
 from ..errors import CheckpointError
+from ..files import sha256
 from ..version import __version__
-from ..zoo.shipped import sha256
 
 CARD = "fpnkit.json"
 """Name of the description; a folder with it is an exported model."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..ops.roi import level_numbers
 from ..structures import Features, LevelSpec
+from .baselines import find_level
 from .connections import lateral
 from .pyramid import Pyramid, initialise
-from .rivals import find_level
 
 
 class ImagePyramid(Pyramid):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..data.preprocess import PreprocessConfig
-from ..engine.optimize import OptimizerConfig
 from ..errors import ConfigError
 from ..heads import FastRCNNConfig, RPNConfig
 from ..ops.roi import CANONICAL_SIZE
+from ..training.optimize import OptimizerConfig
 
 PAPER_SIDE = 800
 """Pixels of the images that the paper's 32..512 anchors and the 224 of eq. 1 are meant for."""

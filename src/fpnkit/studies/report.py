@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..backbones.adapters import round_up
-from ..engine.checkpoint import write_bytes
-from ..engine.plots import new_figure, write_figure
+from ..files import write_bytes
+from ..pictures.plots import new_figure, write_figure
 from .tables import Row, Table
 
 PAPER_COLOUR, OWN_COLOUR = "#b8c1d1", "#f28482"

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
+from ..cli.stop import StopRequest
 from ..data.annotated import AnnotatedImages, require_objects
 from ..data.augment import AugmentConfig
 from ..data.loader import make_training_loader
 from ..data.preprocess import Preprocess
-from ..engine.checkpoint import load_state, save_state
-from ..engine.device import choose_device
-from ..engine.evaluate import METRICS, collect, score, score_proposals
-from ..engine.optimize import NotFiniteError, Optimizer
-from ..engine.stop import StopRequest
+from ..device import choose_device
 from ..errors import FpnkitError
+from ..evaluation.evaluate import METRICS, collect, score, score_proposals
+from ..training.optimize import NotFiniteError, Optimizer
+from ..weights.checkpoint import load_state, save_state
 from .config import StudyConfig
 from .tasks import Task
 

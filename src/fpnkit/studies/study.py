@@ -17,11 +17,12 @@ from ..backbones import Backbone
 from ..backbones.adapters import round_up
 from ..data.annotated import AnnotatedImages
 from ..detectors import RPN
-from ..engine.checkpoint import load_state, write_json
-from ..engine.device import choose_device
+from ..device import choose_device
 from ..errors import CheckpointError, ConfigError
+from ..files import write_json
 from ..pyramids import FPN
 from ..version import __version__
+from ..weights.checkpoint import load_state
 from .config import StudyConfig
 from .costs import measure_costs
 from .report import write_report

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import backbones
 from ..backbones import Backbone
 from ..detectors import RPN, FasterRCNN, FastRCNN, PyramidDetector
-from ..engine.evaluate import PROPOSALS, Find
+from ..evaluation.evaluate import PROPOSALS, Find
 from ..heads import FastRCNNHead, RPNHead
 from ..structures import ImageBatch, Targets
 from .config import StudyConfig

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..files import sha256
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -34,9 +34,3 @@ def shipped_weights(name: str) -> Path:
             "reinstall fpnkit"
         )
     return path
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

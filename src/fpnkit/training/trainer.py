@@ -13,24 +13,24 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..cli.stop import StopRequest
 from ..data.annotated import AnnotatedImages, Record, require_objects
 from ..data.loader import DetectionDataset, make_loader, make_training_loader
 from ..data.preprocess import Preprocess
 from ..detectors import FasterRCNN
+from ..device import choose_device, mixed_precision, peak_memory
 from ..errors import CheckpointError, FpnkitError
+from ..evaluation.evaluate import detect_all, score
 from ..structures import ImageBatch, Targets
+from ..weights.backbone import load_backbone_weights
+from ..weights.checkpoint import ModelCard, fill, load_state, save_weights
+from ..weights.fine_tune import Taken, take_over
 from ..zoo import build, default_preprocess
-from .average import Average
-from .backbone_weights import load_backbone_weights
-from .checkpoint import ModelCard, fill, load_state, save_weights
-from .device import choose_device, mixed_precision, peak_memory
-from .evaluate import detect_all, score
-from .fine_tune import Taken, take_over
+from .distributed import World, synchronised
+from .ema import Average
 from .optimize import NotFiniteError, Optimizer
 from .recipe import TrainConfig
 from .run_folder import RunFolder, SilentFolder
-from .stop import StopRequest
-from .world import World, synchronised
 
 FREE = ("device", "workers", "evaluate_every", "val_losses", "checkpoint_seconds", "keep")
 """What a resumed run may change: it has no influence on the weights."""

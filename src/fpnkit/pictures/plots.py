@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
-from .checkpoint import write_bytes
-from .draw import COMMENT
+from ..files import write_bytes
+from .annotate import COMMENT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.annotated import AnnotatedImages
+from ..device import machine
+from ..evaluation.confusion import confusion
+from ..files import replaced_whole, write_json
+from ..pictures.grids import draw_batch, draw_predictions
+from ..pictures.plots import draw_confusion, draw_precision_recall, write_figure
 from ..structures import ImageBatch, Targets
 from ..version import __version__
-from .bench import machine
-from .checkpoint import replaced_whole, save_state, write_json
-from .confusion import confusion
-from .plots import draw_confusion, draw_precision_recall, write_figure
-from .samples import draw_batch, draw_predictions
+from ..weights.checkpoint import save_state
 
 if TYPE_CHECKING:
-    from .evaluate import Evaluation
+    from ..evaluation.evaluate import Evaluation
 
 
 class RunFolder:

@@ -18,16 +18,17 @@ from ..data.images import FORMATS, read_image
 from ..data.preprocess import Preprocess, Size
 from ..data.tensors import to_tensor
 from ..detectors import FasterRCNN
+from ..device import choose_device
 from ..errors import CheckpointError, ConfigError
+from ..files import write_bytes
 from ..graph.exported import is_exported
+from ..pictures.annotate import COMMENT, annotate
 from ..structures import Detections, Features, LevelSpec
+from ..weights.checkpoint import load_weights
 from ..zoo.shipped import SHA256, shipped_weights
-from .checkpoint import load_weights, write_bytes
-from .device import choose_device
-from .draw import COMMENT, annotate
 from .engines import Engine, TorchEngine
-from .graphs import choose_engine, kept_graph, open_exported
-from .image_scales import checked, merge, scaled
+from .graph_cache import choose_engine, kept_graph, open_exported
+from .passes import checked, merge, scaled
 from .record import recorded
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor

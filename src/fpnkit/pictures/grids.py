@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data.annotated import AnnotatedImages
 from ..data.images import read_image
 from ..structures import ImageBatch, Targets
-from .draw import INK
+from .annotate import INK
 from .plots import write_picture
 
 TILE, COLUMNS, MOST = 360, 4, 8

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .draw import INK, annotate, level_colour
-from .levels import Eq1Step, LevelView, PyramidView
-from .plots import new_figure, write_figure
+from ..pictures.annotate import INK, annotate, level_colour
+from ..pictures.plots import new_figure, write_figure
+from .view import Eq1Step, LevelView, PyramidView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..device import PRECISIONS, keep_depthwise_in_float32, mixed_precision
 from ..errors import ConfigError, FpnkitError
-from .device import PRECISIONS, keep_depthwise_in_float32, mixed_precision
 
 OPTIMIZERS, SCHEDULES = ("adamw", "sgd"), ("cosine", "step")
 

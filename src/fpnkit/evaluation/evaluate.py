@@ -17,9 +17,9 @@ from ..data.loader import DetectionDataset, make_loader
 from ..data.preprocess import Preprocess, PreprocessConfig, restore
 from ..data.tensors import to_tensor
 from ..detectors import FasterRCNN
+from ..device import mixed_precision
+from ..inference.engines import Engine
 from ..structures import Detections, ImageBatch, Proposals
-from .device import mixed_precision
-from .engines import Engine
 
 METRICS = (
     "AP",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..data.preprocess import Preprocess, PreprocessConfig
 from ..detectors.pyramid_detector import image_size
+from ..device import mixed_precision, peak_memory
 from ..structures import ImageBatch
-from .device import mixed_precision, peak_memory
 from .engines import Engine, TorchEngine
 
 
@@ -97,19 +94,6 @@ def bench(
         memory=peak_memory(torch.device("cpu")) / 2**20,
         machine=machine(),
     )
-
-
-def machine() -> dict[str, str]:
-    """What the figures depend on."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "CPU": names[0] if names else platform.processor() or platform.machine(),
-        "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-    }
 
 
 @torch.inference_mode()

@@ -14,11 +14,11 @@ from torch._dynamo.exc import TorchDynamoException
 
 from ..data.preprocess import Preprocess, PreprocessConfig, Size, pixel_batch, restore
 from ..detectors import FasterRCNN
+from ..device import mixed_precision
 from ..errors import ConfigError
 from ..graph.exported import Exported
 from ..graph.runtimes import Runtime
 from ..structures import Detections, ImageBatch
-from .device import mixed_precision
 from .fold import folded
 
 

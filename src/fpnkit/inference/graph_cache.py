@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..errors import ConfigError, ExportError
+from ..files import sha256
 from ..graph.exported import Exported, is_exported, read_card
 from ..graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, TorchRuntime
 from ..graph.write import write_graph
-from ..zoo.shipped import sha256
-from .checkpoint import ModelCard, load_weights
+from ..weights.checkpoint import ModelCard, load_weights
 from .engines import GraphEngine
 
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")

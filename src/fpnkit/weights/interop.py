@@ -11,10 +11,11 @@ import torch
 
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
+from ..files import replaced_whole
 from ..zoo import default_preprocess, from_state, to_state
 from ..zoo.interop import NORM_EPS, coco_classes
-from .backbone_weights import read_state_dict
-from .checkpoint import ModelCard, load_weights, replaced_whole, save_weights
+from .backbone import read_state_dict
+from .checkpoint import ModelCard, load_weights, save_weights
 
 EPS_THERE = {"torchvision": 0.0, "detectron2": NORM_EPS}
 """Of the batch norms in what each library releases, and in what was trained from that."""

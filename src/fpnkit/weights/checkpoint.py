@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from torch import Tensor
 from ..data.preprocess import PreprocessConfig
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
+from ..files import cause_of, replaced_whole, require_file
 from ..version import __version__
 from ..zoo import build
 
@@ -50,33 +49,6 @@ class ModelCard:
             raise ConfigError(f"expected one class or more, each named once, got {self.classes}")
 
 
-@contextlib.contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
-    """Write to a temporary file beside `path`, then put it in place: a reader sees the old or the new one, whole.
-
-    Raises:
-        CheckpointError: it cannot be written, a full disk for one; the file that was there stays as it was.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: could not be written: {_cause(error)}; what was there before is unharmed"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
 def save_weights(path: str | Path, detector: FasterRCNN, card: ModelCard, *, half: bool = False) -> None:
     """Save a detector with its card as safetensors.
 
@@ -91,7 +63,10 @@ def save_weights(path: str | Path, detector: FasterRCNN, card: ModelCard, *, hal
     state = {name: _stored(value, half) for name, value in detector.state_dict().items()}
     content = {"format": FORMAT, "fpnkit": __version__, **dataclasses.asdict(card)}
     with replaced_whole(Path(path)) as temporary:
-        save_file(state, temporary, metadata={"fpnkit": json.dumps(content)})
+        try:
+            save_file(state, temporary, metadata={"fpnkit": json.dumps(content)})
+        except SafetensorError as error:  # a full disk comes as one
+            raise OSError(str(error)) from error
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -162,18 +137,6 @@ def fill(detector: FasterRCNN, state: dict[str, Tensor], path: Path) -> None:
     detector.load_state_dict(state)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON, replaced whole."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))  # file names need not be Unicode
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, replaced whole. Pictures come this way, too: Pillow does not notice a disk that fills up."""
-    with replaced_whole(path) as temporary:
-        temporary.write_bytes(content)
-
-
 def read_plain(path: Path) -> Any:
     """Load a torch file of tensors and plain containers; nothing in it is executed.
 
@@ -186,7 +149,7 @@ def read_plain(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {_cause(error)}") from None
+        raise CheckpointError(f"{path}: cannot be read: {cause_of(error)}") from None
     except Exception:  # unpickling raises anything
         raise CheckpointError(
             f"{path}: not a torch file of plain tensors: damaged, or holding objects that would run code when loaded"
@@ -211,17 +174,6 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def require_file(path: Path) -> None:
-    """
-    Raises:
-        CheckpointError: nothing is there, or no file, or an empty one.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: the file is empty")
-
-
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     require_file(path)
@@ -230,13 +182,6 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from None
-
-
-def _cause(error: BaseException) -> str:
-    """The system's word for a failed write, on which torch puts errors of its own."""
-    while error.__context__ is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

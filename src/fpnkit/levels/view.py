@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..detectors import FasterRCNN
 from ..errors import ConfigError
+from ..inference.predictor import Picture, Predictor, Result
+from ..inference.record import recorded
 from ..ops.anchors import cell_anchors
 from ..ops.boxes import area
-from .predict import Picture, Predictor, Result
-from .record import recorded
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor
 from ..backbones import Backbone, timm
 from ..backbones.timm import load_imagenet_weights
 from ..errors import CheckpointError
-from .checkpoint import read_plain, require_file
+from ..files import require_file
+from .checkpoint import read_plain
 
 
 def backbone_filler(name: str, weights: str) -> Callable[[Backbone], None]:

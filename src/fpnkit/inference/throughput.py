@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
-from .predict import Picture, Predictor
+from .predictor import Picture, Predictor
 
 BATCHES = (1, 4, 16)
 

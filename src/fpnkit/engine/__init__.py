@@ -1,1 +1,0 @@
-"""Doing things with detectors: predict, evaluate, train, and keep what was learnt."""

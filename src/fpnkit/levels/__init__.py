@@ -1,0 +1,1 @@
+"""What each level of the pyramid made of a photograph."""

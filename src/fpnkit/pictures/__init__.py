@@ -1,0 +1,1 @@
+"""Pictures: boxes on photographs, curves, grids of samples."""

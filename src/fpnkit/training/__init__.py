@@ -1,0 +1,1 @@
+"""Training a detector: recipe, optimiser, processes, the run's folder."""
