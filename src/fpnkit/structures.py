@@ -7,8 +7,8 @@ Padded entries have `valid == False` and may hold anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 import torch
@@ -37,8 +37,8 @@ class _Batched:
         """Index the first dimension of every field: an image of a batch, or boxes of an image."""
         return self._map(lambda tensor: tensor[index])
 
-    def _map(self: Batched, change) -> Batched:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+    def _map(self: Batched, change: Callable[[Tensor], Tensor]) -> Batched:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
         changed = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **changed)  # type: ignore[type-var]
 
@@ -76,19 +76,36 @@ class LevelSpec:
 
 
 @dataclass(frozen=True)
+class PixelBatch(_Batched):
+    """Images that are not normalised yet, and how to get back to the originals.
+
+    Attributes:
+        pixels: (N, H, W, 3) uint8 RGB, padded with zeros at the right and bottom.
+        sizes_hw: (N, 2) float, height and width of the real image inside the padding.
+        original_hw: (N, 2) float, height and width before resizing.
+    """
+
+    pixels: Tensor
+    sizes_hw: Tensor
+    original_hw: Tensor
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+
+@dataclass(frozen=True)
 class ImageBatch(_Batched):
     """Images ready for the network, and how to get back to the originals.
 
     Attributes:
-        images: (N, 3, H, W) float, normalised, padded with zeros at the right and bottom; before they are normalised,
-            and for an exported graph that does so by itself, (N, H, W, 3) uint8.
-        sizes: (N, 2) float, height and width of the real image inside the padding.
-        original_sizes: (N, 2) float, height and width before resizing.
+        images: (N, 3, H, W) float, normalised, padded with zeros at the right and bottom.
+        sizes_hw: (N, 2) float, height and width of the real image inside the padding.
+        original_hw: (N, 2) float, height and width before resizing.
     """
 
     images: Tensor
-    sizes: Tensor
-    original_sizes: Tensor
+    sizes_hw: Tensor
+    original_hw: Tensor
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -96,7 +113,7 @@ class ImageBatch(_Batched):
 
 @dataclass(frozen=True)
 class Targets(_Batched):
-    """Ground truth of a batch, in the pixels of its `ImageBatch`.
+    """Ground truth of a batch, in the pixels of its `ImageBatch` or `PixelBatch`.
 
     Attributes:
         boxes_xyxy: (N, M, 4) float.
@@ -130,26 +147,122 @@ class Proposals(_Batched):
 
 
 @dataclass(frozen=True)
+class OutputSpec:
+    """What a detector says of each of its detections under one name.
+
+    Attributes:
+        name: of the output. Names that end in `_xyxy` or `_xy` hold pixels of the network's input and are brought back
+            to those of the original image; all others are passed on as they are.
+        dtype: of its values, as numpy and torch call it: `float32`, `int64`.
+        shape: of one detection's value: (4,) of a box, () of a score.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    @property
+    def singular(self) -> str:
+        """What one detection's value is called: `level` of `levels`, `box_xyxy` of `boxes_xyxy`."""
+        stem, underscore, suffix = self.name.partition("_")
+        return stem.removesuffix("es" if stem == "boxes" else "s") + underscore + suffix
+
+
+BASE_OUTPUTS = (
+    OutputSpec("boxes_xyxy", "float32", (4,)),
+    OutputSpec("scores", "float32"),
+    OutputSpec("labels", "int64"),
+)
+"""What every detector gives of a detection, in this order."""
+
+
+@dataclass(frozen=True)
+class LevelResponse:
+    """How one level of a pyramid answered to a batch. Boxes are pixels of the batch.
+
+    Attributes:
+        number: the k of P_k.
+        stride: pixels from cell to cell.
+        anchor_sides: sides of its square anchors.
+        cell_anchors_xyxy: (A, 4) the anchors of a cell, around the origin.
+        anchor_offset: where in its cell an anchor is centred, in strides.
+        objectness: (N, h, w) float in 0..1 of the best anchor of each cell, padding cells included.
+    """
+
+    number: int
+    stride: int
+    anchor_sides: tuple[float, ...]
+    cell_anchors_xyxy: Tensor
+    anchor_offset: float
+    objectness: Tensor
+
+
+@dataclass(frozen=True)
+class ClassLayer:
+    """A layer whose rows belong to classes, so that weights of one class can be kept when the classes change.
+
+    Attributes:
+        name: of the module, with `weight` and `bias`, in the detector.
+        rows: consecutive rows for each class, in the order of the labels.
+        background: one more row for the background stands behind them.
+    """
+
+    name: str
+    rows: int = 1
+    background: bool = False
+
+
+@dataclass(frozen=True)
 class Detections(_Batched):
-    """Boxes with classes: batched and padded (N, K, ...) inside the network, one image (K, ...) outside.
+    """Named values of detections: batched and padded (N, K, ...) inside the network, of one image (K, ...) outside.
 
     Attributes:
         boxes_xyxy: (..., K, 4) float pixels.
         scores: (..., K) float in 0..1, best first.
         labels: (..., K) int64 in 0..classes-1.
-        levels: (..., K) int64, the k of the pyramid level P_k that eq. 1 gave the RoI.
         valid: (..., K) bool.
+        more: name -> (..., K, ...) of whatever else the detector gives; `found.levels` reads `found.more["levels"]`.
     """
 
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
-    levels: Tensor
     valid: Tensor
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.boxes_xyxy.shape[0]
 
+    def __getattr__(self, name: str) -> Tensor:
+        more = self.__dict__.get("more", {})
+        if name not in more:
+            raise AttributeError(f"these detections have no {name!r}: they have {', '.join(self.named())}")
+        return more[name]
+
+    def named(self) -> dict[str, Tensor]:
+        """Name -> values of everything but `valid`, in the order of a detector's `outputs`."""
+        return {"boxes_xyxy": self.boxes_xyxy, "scores": self.scores, "labels": self.labels, **self.more}
+
     def unpadded(self) -> Detections:
         """The valid detections of one image: every field indexed by its own `valid`."""
         return self[self.valid]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Detections:
+        values = {name: change(value) for name, value in self.named().items()}
+        boxes_xyxy, scores, labels = (values.pop(spec.name) for spec in BASE_OUTPUTS)
+        return Detections(boxes_xyxy, scores, labels, change(self.valid), values)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a pass over a batch went through, beside what it found.
+
+    Attributes:
+        detections: of each image, as `Detector.detect` gives them.
+        features: the pyramid.
+        levels: the response of each level, finest first.
+    """
+
+    detections: list[Detections]
+    features: Features
+    levels: tuple[LevelResponse, ...]

@@ -1,8 +1,10 @@
-"""Whole detectors: parts passed in, keyword-only."""
+"""Whole detectors: parts passed in, keyword-only; `Detector` is what everything above works with."""
 
+from ..heads import Postprocess
+from .detector import Detector
 from .fast_rcnn import FastRCNN
 from .faster_rcnn import FasterRCNN
-from .pyramid_detector import PyramidDetector
+from .pyramid_network import PyramidNetwork
 from .rpn import RPN
 
-__all__ = ["RPN", "FastRCNN", "FasterRCNN", "PyramidDetector"]
+__all__ = ["RPN", "Detector", "FastRCNN", "FasterRCNN", "Postprocess", "PyramidNetwork"]

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..heads import RoIHead, RPNHead
+from ..heads import FastRCNNHead, Postprocess, RoIHead, RPNHead
 from ..pyramids import Pyramid
-from ..structures import Detections, ImageBatch, Proposals, Targets
-from .pyramid_detector import PyramidDetector, image_size
+from ..structures import (
+    BASE_OUTPUTS,
+    ClassLayer,
+    Detections,
+    Features,
+    ImageBatch,
+    Inspection,
+    OutputSpec,
+    Proposals,
+    Targets,
+)
+from .detector import Detector, as_named, require_inference_mode
+from .pyramid_network import PyramidNetwork, padded_hw
 
 
-class FasterRCNN(PyramidDetector):
+class FasterRCNN(PyramidNetwork, Detector):
     """Backbone, pyramid, RPN and RoI head, trained jointly.
 
     Args:
@@ -20,12 +33,24 @@ class FasterRCNN(PyramidDetector):
         pyramid: takes `backbone.levels`, gives P2..P6.
         rpn: proposes boxes from all pyramid levels.
         roi: classifies and refines them.
+        postprocess: least score, NMS threshold and number of detections.
     Raises:
         ConfigError: a part was built for other levels than it gets.
     """
 
-    def __init__(self, *, backbone: Backbone, pyramid: Pyramid, rpn: RPNHead, roi: RoIHead) -> None:
-        super().__init__(backbone=backbone, pyramid=pyramid, heads=(rpn, roi))
+    outputs = (*BASE_OUTPUTS, OutputSpec("levels", "int64"))
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        pyramid: Pyramid,
+        rpn: RPNHead,
+        roi: RoIHead,
+        postprocess: Postprocess | None = None,
+    ) -> None:
+        Detector.__init__(self, postprocess=postprocess)
+        self.set_parts(backbone, pyramid, (rpn, roi))
         self.rpn = rpn
         self.roi = roi
 
@@ -34,52 +59,76 @@ class FasterRCNN(PyramidDetector):
         """Classes, without background."""
         return self.roi.num_classes
 
-    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The whole detector as one graph of fixed output size, for compilers and exporters.
-
-        Args:
-            images: (N, 3, H, W) normalised and padded; any N, H, W.
-            sizes: (N, 2) float height and width inside the padding.
-        Returns:
-            boxes_xyxy (N, D, 4), scores (N, D), labels (N, D), levels (N, D), valid (N, D), in the pixels of `images`.
-        """
+    def forward(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+        """See `Detector.forward`; `levels` is the k of the level P_k that eq. 1 gave the RoI."""
         features = self.features(images)
-        proposals = self.rpn.proposals(features, image_size(images), sizes)
-        found = self.roi.detect(features, proposals, sizes)
-        return found.boxes_xyxy, found.scores, found.labels, found.levels, found.valid
+        proposals = self.rpn.proposals(features, padded_hw(images), sizes_hw)
+        return as_named(self._detected(features, proposals, sizes_hw))
 
     @torch.inference_mode()
-    def detect(self, batch: ImageBatch) -> list[Detections]:
-        """The objects of each image, best first, in the pixels of the batch."""
-        return [found for _, found in self.detect_and_propose(batch, proposals=self.rpn.config.proposals)]
+    def detect_and_propose(
+        self, batch: ImageBatch, *, proposals: int = 1000
+    ) -> list[tuple[Proposals | None, Detections]]:
+        """See `Detector`; the RoI head sees the best `rpn.config.proposals` of the proposals.
 
-    @torch.inference_mode()
-    def detect_and_propose(self, batch: ImageBatch, *, proposals: int = 1000) -> list[tuple[Proposals, Detections]]:
-        """What RPN and detector find from one pass, to measure both.
-
-        Args:
-            batch: images.
-            proposals: how many the RPN returns; the RoI head sees the best `rpn.config.proposals` of them.
-        Returns:
-            For each image its proposals and detections, best first, in the pixels of the batch.
         Raises:
             ConfigError: the detector is in training mode.
         """
-        self.require_inference_mode()
+        require_inference_mode(self)
         features = self.features(batch.images)
-        made = self.rpn.proposals(features, image_size(batch.images), batch.sizes, count=proposals)
+        made = self.rpn.proposals(features, padded_hw(batch.images), batch.sizes_hw, count=proposals)
         used = self.rpn.config.proposals
         seen = Proposals(made.boxes_xyxy[:, :used], made.scores[:, :used], made.valid[:, :used])
-        found = self.roi.detect(features, seen, batch.sizes)
+        found = self._detected(features, seen, batch.sizes_hw)
         return [(made[i][made.valid[i]], found[i].unpadded()) for i in range(len(batch))]
 
     def losses(self, batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
-        """The four losses of joint training: `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`."""
+        """The losses of joint training: `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`, and of a cascade more."""
         features = self.features(batch.images)
         logits, deltas = self.rpn(features)
-        anchors = self.rpn.anchors(features, image_size(batch.images))
-        proposals = self.rpn.propose(logits, deltas, anchors, batch.sizes)
+        anchors = self.rpn.anchors(features, padded_hw(batch.images))
+        proposals = self.rpn.propose(logits, deltas, anchors, batch.sizes_hw)
         return {
             **self.rpn.losses(logits, deltas, anchors, targets),
             **self.roi.losses(features, proposals, targets),
         }
+
+    @torch.inference_mode()
+    def inspect(self, batch: ImageBatch) -> Inspection:
+        """See `Detector.inspect`."""
+        require_inference_mode(self)
+        features = self.features(batch.images)
+        logits, deltas = self.rpn(features)
+        grids = self.rpn.anchor_grids(features, padded_hw(batch.images))
+        proposals = self.rpn.propose(logits, deltas, grids, batch.sizes_hw)
+        found = self._detected(features, proposals, batch.sizes_hw)
+        detections = [found[index].unpadded() for index in range(len(batch))]
+        return Inspection(detections, features, self.rpn.responses(features, logits))
+
+    def assign_levels(self, boxes_xyxy: Tensor) -> Tensor:
+        """See `Detector.assign_levels`: eq. 1."""
+        numbers = torch.tensor([level.number for level in self.roi.levels], device=boxes_xyxy.device)
+        return numbers[self.roi.assign_levels(boxes_xyxy)]
+
+    def steps(self, images: Tensor, sizes_hw: Tensor) -> Iterator[str]:
+        """See `Detector.steps`."""
+        features = self.features(images)
+        yield "backbone and pyramid"
+        logits, deltas = self.rpn(features)
+        yield "RPN head"
+        proposals = self.rpn.propose(logits, deltas, self.rpn.anchor_grids(features, padded_hw(images)), sizes_hw)
+        yield "proposals"
+        self._detected(features, proposals, sizes_hw)
+        yield "RoI head and suppression"
+
+    def class_layers(self) -> tuple[ClassLayer, ...]:
+        """See `Detector.class_layers`: scores and box deltas of each RoI head."""
+        heads = [name for name, module in self.named_modules() if isinstance(module, FastRCNNHead)]
+        return tuple(
+            layer
+            for head in heads
+            for layer in (ClassLayer(f"{head}.scores", background=True), ClassLayer(f"{head}.deltas", rows=4))
+        )
+
+    def _detected(self, features: Features, proposals: Proposals, sizes_hw: Tensor) -> Detections:
+        return self.roi.detect(features, proposals, sizes_hw, self.postprocess)

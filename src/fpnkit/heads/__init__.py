@@ -1,10 +1,20 @@
 """Heads that read a pyramid: the same weights on every level."""
 
-from .cascade import CascadeHead
+from .cascade import CascadeConfig, CascadeHead
 from .fast_rcnn import FastRCNNConfig, FastRCNNHead
+from .postprocess import Postprocess
 from .rpn import RPNConfig, RPNHead
 
 RoIHead = FastRCNNHead | CascadeHead
 """What a two-stage detector classifies and refines its proposals with."""
 
-__all__ = ["CascadeHead", "FastRCNNConfig", "FastRCNNHead", "RPNConfig", "RPNHead", "RoIHead"]
+__all__ = [
+    "CascadeConfig",
+    "CascadeHead",
+    "FastRCNNConfig",
+    "FastRCNNHead",
+    "Postprocess",
+    "RPNConfig",
+    "RPNHead",
+    "RoIHead",
+]

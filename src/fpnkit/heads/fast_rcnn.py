@@ -16,6 +16,7 @@ from ..ops import boxes, codec, losses, matching
 from ..ops.nms import nms_keep, top_k
 from ..ops.roi import CANONICAL_SIZE, multi_level_roi_align, roi_levels
 from ..structures import Detections, Features, LevelSpec, Proposals, Targets
+from .postprocess import Postprocess
 from .rpn import shared_channels, wanted_deltas
 
 
@@ -35,10 +36,7 @@ class FastRCNNConfig:
         smooth_l1_beta: where the box loss turns linear.
         delta_weights: factors on what is learned of a box, centre x, y and log width, height; torchvision's
             bbox_reg_weights.
-        min_score: weaker detections are dropped.
         min_side: smaller detections, in pixels, are dropped.
-        nms_iou: NMS threshold, class by class.
-        detections: kept an image.
     """
 
     hidden: int = 1024
@@ -51,24 +49,21 @@ class FastRCNNConfig:
     positive_fraction: float = 0.25
     smooth_l1_beta: float = 1 / 9
     delta_weights: codec.Weights = (10.0, 10.0, 5.0, 5.0)
-    min_score: float = 0.05
     min_side: float = 1e-2
-    nms_iou: float = 0.5
-    detections: int = 100
 
     def __post_init__(self) -> None:
-        if min(self.hidden, self.pooled, self.samples, self.detections) < 1:
-            raise ConfigError("Fast R-CNN head expects hidden, pooled, samples and detections of 1 or more")
+        if min(self.hidden, self.pooled, self.samples) < 1:
+            raise ConfigError("Fast R-CNN head expects hidden, pooled and samples of 1 or more")
         if not self.canonical_size > 0:
             raise ConfigError(f"Fast R-CNN head expects a canonical_size above 0, got {self.canonical_size}")
-        for name in ("positive_iou", "positive_fraction", "nms_iou"):
+        for name in ("positive_iou", "positive_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"Fast R-CNN head expects {name} in 0..1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a head makes of K RoIs.
+class RoIPredictions:
+    """What a head predicts for K RoIs, before anything is dropped.
 
     Attributes:
         probabilities: (N, K, C), without the background's.
@@ -165,57 +160,62 @@ class FastRCNNHead(nn.Module):
         served = [stride for stride, _ in self._served]
         return self._places[roi_levels(rois_xyxy, served, canonical_size=self.config.canonical_size)]
 
-    def detect(self, features: Features, proposals: Proposals, sizes: Tensor) -> Detections:
+    def detect(
+        self, features: Features, proposals: Proposals, sizes_hw: Tensor, postprocess: Postprocess
+    ) -> Detections:
         """Score proposals, refine them, suppress class by class.
 
         Args:
             features: the pyramid.
             proposals: of the RPN.
-            sizes: (N, 2) height and width of the images inside their padding.
+            sizes_hw: (N, 2) height and width of the images inside their padding.
+            postprocess: least score, NMS threshold, number of detections.
         Returns:
-            `Detections` (N, detections, ...), padded, best first.
+            `Detections` (N, postprocess.detections, ...), padded, best first, with `levels`.
         """
-        found = self.judge(features, proposals.boxes_xyxy)
-        return self.select(found, found.probabilities, proposals.valid, sizes)
+        found = self.predict(features, proposals.boxes_xyxy)
+        return self.postprocess(found, found.probabilities, proposals.valid, sizes_hw, postprocess)
 
-    def judge(self, features: Features, rois_xyxy: Tensor) -> Judged:
-        """What the head makes of RoIs, (N, K, 4) input pixels, before anything is chosen."""
+    def predict(self, features: Features, rois_xyxy: Tensor) -> RoIPredictions:
+        """Class probabilities and refined boxes of RoIs, (N, K, 4) input pixels."""
         logits, deltas, levels, rois_xyxy = self._predict(features, rois_xyxy)
         probabilities = logits.softmax(dim=-1)[..., : self.num_classes]
         decoded = codec.decode_deltas(
             deltas.transpose(1, 2), rois_xyxy[:, None], weights=self.config.delta_weights
         ).transpose(1, 2)
-        return Judged(probabilities, decoded, levels)
+        return RoIPredictions(probabilities, decoded, levels)
 
-    def select(self, found: Judged, probabilities: Tensor, usable: Tensor, sizes: Tensor) -> Detections:
-        """The detections among judged RoIs.
+    def postprocess(
+        self, found: RoIPredictions, probabilities: Tensor, usable: Tensor, sizes_hw: Tensor, numbers: Postprocess
+    ) -> Detections:
+        """Drop, suppress and sort what was predicted.
 
         Args:
             found: boxes and levels.
-            probabilities: (N, K, C), which may be of several heads.
+            probabilities: (N, K, C), which may be means over several heads.
             usable: (N, K) bool, RoIs that are not padding.
-            sizes: (N, 2) height and width of the images inside their padding.
+            sizes_hw: (N, 2) height and width of the images inside their padding.
+            numbers: least score, NMS threshold, number of detections.
         Returns:
-            `Detections` (N, detections, ...), padded, best first.
+            `Detections` (N, numbers.detections, ...), padded, best first, with `levels`.
         """
-        config = self.config
         images, rois, classes = probabilities.shape
         scores = probabilities.transpose(1, 2)
-        decoded = boxes.clip(found.boxes_xyxy.transpose(1, 2).flatten(1, 2), sizes)
+        decoded = boxes.clip(found.boxes_xyxy.transpose(1, 2).flatten(1, 2), sizes_hw)
         decoded = decoded.reshape(images * classes, rois, 4)
-        shown = (usable[:, None] & (scores > config.min_score)).flatten(0, 1)
-        shown &= boxes.min_side(decoded) >= config.min_side
+        shown = (usable[:, None] & (scores > numbers.min_score)).flatten(0, 1)
+        shown &= boxes.min_side(decoded) >= self.config.min_side
         scores = scores.flatten(0, 1).masked_fill(~shown, float("-inf"))
-        keep = nms_keep(decoded, scores, config.nms_iou)
+        keep = nms_keep(decoded, scores, numbers.nms_iou)
         survivors = scores.masked_fill(~keep, float("-inf")).reshape(images, classes * rois)
-        best, index, valid = top_k(survivors, config.detections)
+        best, index, valid = top_k(survivors, numbers.detections)
         labels = torch.div(index, rois, rounding_mode="trunc")
         return Detections(
             boxes_xyxy=decoded.reshape(images, classes * rois, 4).gather(1, index[..., None].expand(-1, -1, 4)),
             scores=best.masked_fill(~valid, 0.0),
             labels=labels,
-            levels=found.levels.gather(1, index - labels * rois),
             valid=valid,
+            more={"levels": found.levels.gather(1, index - labels * rois)},
         )
 
     def losses(self, features: Features, proposals: Proposals, targets: Targets) -> dict[str, Tensor]:
@@ -223,22 +223,24 @@ class FastRCNNHead(nn.Module):
 
         Source: arXiv:1504.08083, section 2.3; both terms are divided by the number of sampled RoIs.
         """
-        rois_xyxy, drawn = self.draw(proposals, targets)
-        losses, _ = self.learn(features, rois_xyxy, drawn, targets)
+        rois_xyxy, sampled = self.sample_rois(proposals, targets)
+        losses, _ = self.losses_of_rois(features, rois_xyxy, sampled, targets)
         return losses
 
-    def draw(self, proposals: Proposals, targets: Targets) -> tuple[Tensor, Tensor]:
+    def sample_rois(self, proposals: Proposals, targets: Targets) -> tuple[Tensor, Tensor]:
         """Sample RoIs (N, S, 4) among proposals and objects; which of them (N, S) are no padding."""
         config = self.config
         objects_xyxy = targets.boxes_xyxy.masked_fill(~targets.valid[..., None], 0.0)
         candidates = torch.cat([proposals.boxes_xyxy, objects_xyxy], dim=1)
         usable = torch.cat([proposals.valid, targets.valid & ~targets.crowd], dim=1)
         matches = self._matched(candidates, usable, targets)
-        seeds = None if targets.seeds is None else targets.seeds + 1  # another draw than the RPN's
-        drawn = matching.sample(matches, count=config.samples, positive_fraction=config.positive_fraction, seeds=seeds)
-        return candidates.gather(1, drawn.index[..., None].expand(-1, -1, 4)), drawn.valid
+        seeds = None if targets.seeds is None else targets.seeds + 1  # other samples than the RPN's
+        samples = matching.sample(
+            matches, count=config.samples, positive_fraction=config.positive_fraction, seeds=seeds
+        )
+        return candidates.gather(1, samples.index[..., None].expand(-1, -1, 4)), samples.valid
 
-    def learn(
+    def losses_of_rois(
         self, features: Features, rois_xyxy: Tensor, usable: Tensor, targets: Targets
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The losses over given RoIs, and the boxes that they become.
@@ -280,7 +282,7 @@ class FastRCNNHead(nn.Module):
             targets.crowd,
             positive_iou=self.config.positive_iou,
             negative_iou=self.config.positive_iou,
-            rescue_unmatched=False,
+            allow_low_quality_matches=False,
         )
         return matching.Matches(matches.target, matches.positive & usable, matches.negative & usable)
 

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..ops import boxes, codec, losses, matching
 from ..ops.anchors import AnchorGrid, cell_anchors
 from ..ops.nms import nms_keep, top_k
-from ..structures import Features, LevelSpec, Proposals, Targets
+from ..structures import Features, LevelResponse, LevelSpec, Proposals, Targets
 
 DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
@@ -130,15 +130,15 @@ class RPNHead(nn.Module):
                 deltas.append(each.permute(0, 2, 3, 1).reshape(hidden.shape[0], -1, 4).float())
         return logits, deltas
 
-    def anchor_grids(self, features: Features, image_size: tuple[int, int]) -> list[AnchorGrid]:
-        """The anchors of each group, made when they are asked for; `image_size` is the padded height and width."""
+    def anchor_grids(self, features: Features, padded_hw: tuple[int, int]) -> list[AnchorGrid]:
+        """The anchors of each group, made when they are asked for; `padded_hw` is height and width of the padded batch."""
         made = []
         for level in self.levels:
             feature = features[level.name]
             height, width = feature.shape[-2:]
             stride = (float(level.stride), float(level.stride))
             if self.config.strides_from_image:
-                stride = (image_size[0] // height, image_size[1] // width)
+                stride = (padded_hw[0] // height, padded_hw[1] // width)
             for size in self.anchor_sizes[level.name]:
                 cell = cell_anchors(size, self.config.ratios)
                 if self.config.round_anchors:
@@ -146,9 +146,9 @@ class RPNHead(nn.Module):
                 made.append(AnchorGrid(cell.to(feature.device), height, width, stride, self.config.anchor_offset))
         return made
 
-    def anchors(self, features: Features, image_size: tuple[int, int]) -> list[Tensor]:
-        """(A_g, 4) anchors of each group in pixels; `image_size` is the padded height and width."""
-        return [grid.all() for grid in self.anchor_grids(features, image_size)]
+    def anchors(self, features: Features, padded_hw: tuple[int, int]) -> list[Tensor]:
+        """(A_g, 4) anchors of each group in pixels; `padded_hw` is height and width of the padded batch."""
+        return [grid.all() for grid in self.anchor_grids(features, padded_hw)]
 
     def _layers(self, make: Callable[[LevelSpec], nn.Conv2d]) -> nn.Module:
         """One layer for all levels, or one a level."""
@@ -157,24 +157,24 @@ class RPNHead(nn.Module):
         return nn.ModuleDict({level.name: make(level) for level in self.levels})
 
     def proposals(
-        self, features: Features, image_size: tuple[int, int], sizes: Tensor, *, count: int | None = None
+        self, features: Features, padded_hw: tuple[int, int], sizes_hw: Tensor, *, count: int | None = None
     ) -> Proposals:
         """The proposals of a pyramid; see `propose`.
 
         Args:
             features: the pyramid.
-            image_size: padded height and width.
-            sizes, count: as for `propose`.
+            padded_hw: height and width of the padded batch.
+            sizes_hw, count: as for `propose`.
         """
         logits, deltas = self(features)
-        return self.propose(logits, deltas, self.anchor_grids(features, image_size), sizes, count=count)
+        return self.propose(logits, deltas, self.anchor_grids(features, padded_hw), sizes_hw, count=count)
 
     def propose(
         self,
         logits: list[Tensor],
         deltas: list[Tensor],
         level_anchors: Sequence[Tensor | AnchorGrid],
-        sizes: Tensor,
+        sizes_hw: Tensor,
         *,
         count: int | None = None,
     ) -> Proposals:
@@ -183,7 +183,7 @@ class RPNHead(nn.Module):
         Args:
             logits, deltas: of `forward`.
             level_anchors: of `anchors`, or of `anchor_grids` where only the best are needed.
-            sizes: (N, 2) height and width of the images inside their padding.
+            sizes_hw: (N, 2) height and width of the images inside their padding.
             count: proposals an image; by default `proposals`, or `train_proposals` in training.
         Returns:
             `Proposals` of fixed width `count`.
@@ -194,7 +194,7 @@ class RPNHead(nn.Module):
         for scores, level_deltas, each in zip(logits, deltas, level_anchors, strict=True):
             best, index, valid = top_k(scores.detach(), per_level)
             chosen = level_deltas.detach().gather(1, index[..., None].expand(-1, -1, 4))
-            decoded = boxes.clip(codec.decode_deltas(chosen, each[index], weights=DELTA_WEIGHTS), sizes)
+            decoded = boxes.clip(codec.decode_deltas(chosen, each[index], weights=DELTA_WEIGHTS), sizes_hw)
             valid = valid & (boxes.min_side(decoded) >= self.config.min_side)
             level_boxes.append(decoded)
             level_scores.append(best.masked_fill(~valid, float("-inf")))
@@ -204,6 +204,23 @@ class RPNHead(nn.Module):
         best, index, valid = top_k(survivors, count)
         picked = boxes_xyxy.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
         return Proposals(boxes_xyxy=picked, scores=best, valid=valid)
+
+    def responses(self, features: Features, logits: list[Tensor]) -> tuple[LevelResponse, ...]:
+        """The objectness of each level's best anchors, cell by cell.
+
+        Args:
+            features: the pyramid.
+            logits: of `forward`.
+        """
+        groups, made = iter(logits), []
+        for level in self.levels:
+            sides, grid = self.anchor_sizes[level.name], features[level.name].shape[-2:]
+            each = [next(groups).reshape(-1, *grid, len(self.config.ratios)).amax(dim=-1) for _ in sides]
+            anchors = torch.cat([cell_anchors(side, self.config.ratios) for side in sides])
+            best = torch.stack(each).amax(dim=0).sigmoid()
+            offset = self.config.anchor_offset
+            made.append(LevelResponse(level.number, level.stride, sides, anchors, offset, best))
+        return tuple(made)
 
     def losses(
         self, logits: list[Tensor], deltas: list[Tensor], level_anchors: list[Tensor], targets: Targets
@@ -221,19 +238,21 @@ class RPNHead(nn.Module):
             targets.crowd,
             positive_iou=config.positive_iou,
             negative_iou=config.negative_iou,
-            rescue_unmatched=True,
+            allow_low_quality_matches=True,
         )
-        drawn = matching.sample(
+        samples = matching.sample(
             matches, count=config.samples, positive_fraction=config.positive_fraction, seeds=targets.seeds
         )
-        count = drawn.valid.sum(dim=1)
-        objectness = losses.objectness_loss(torch.cat(logits, dim=1).gather(1, drawn.index), drawn.positive)
-        predicted = torch.cat(deltas, dim=1).gather(1, drawn.index[..., None].expand(-1, -1, 4))
-        wanted = wanted_deltas(all_anchors[drawn.index], targets, matches.target.gather(1, drawn.index), DELTA_WEIGHTS)
+        count = samples.valid.sum(dim=1)
+        objectness = losses.objectness_loss(torch.cat(logits, dim=1).gather(1, samples.index), samples.positive)
+        predicted = torch.cat(deltas, dim=1).gather(1, samples.index[..., None].expand(-1, -1, 4))
+        wanted = wanted_deltas(
+            all_anchors[samples.index], targets, matches.target.gather(1, samples.index), DELTA_WEIGHTS
+        )
         box = losses.smooth_l1(predicted, wanted, beta=config.smooth_l1_beta)
         return {
-            "rpn_objectness": losses.masked_mean(objectness, drawn.valid, count),
-            "rpn_box": losses.masked_mean(box, drawn.positive, count),
+            "rpn_objectness": losses.masked_mean(objectness, samples.valid, count),
+            "rpn_box": losses.masked_mean(box, samples.positive, count),
         }
 
 

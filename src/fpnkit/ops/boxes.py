@@ -35,16 +35,16 @@ def coverage(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     return overlap / area(a_xyxy)[..., :, None].clamp(min=torch.finfo(overlap.dtype).tiny)
 
 
-def clip(boxes_xyxy: Tensor, sizes: Tensor) -> Tensor:
+def clip(boxes_xyxy: Tensor, sizes_hw: Tensor) -> Tensor:
     """Clip the boxes of each image to it.
 
     Args:
         boxes_xyxy: (N, K, 4).
-        sizes: (N, 2) height and width.
+        sizes_hw: (N, 2) height and width.
     Returns:
         (N, K, 4).
     """
-    height, width = sizes[:, 0, None], sizes[:, 1, None]
+    height, width = sizes_hw[:, 0, None], sizes_hw[:, 1, None]
     zero = torch.zeros_like(height)
     low = torch.stack([zero, zero, zero, zero], dim=-1)
     high = torch.stack([width, height, width, height], dim=-1)

@@ -32,11 +32,11 @@ class Matches:
 
 @dataclass(frozen=True)
 class Samples:
-    """A fixed number of candidates drawn from `Matches`.
+    """A fixed number of candidates sampled from `Matches`.
 
     Attributes:
         index: (N, S) int64 into the candidates; positives fill the front.
-        valid: (N, S) bool: really drawn.
+        valid: (N, S) bool: a real sample.
         positive: (N, S) bool, implies `valid`.
     """
 
@@ -53,7 +53,7 @@ def match(
     *,
     positive_iou: float,
     negative_iou: float,
-    rescue_unmatched: bool,
+    allow_low_quality_matches: bool,
 ) -> Matches:
     """Match candidate boxes to objects by IoU.
 
@@ -64,7 +64,7 @@ def match(
         crowd: (N, M) bool, regions to leave out; a crowd is never a positive match.
         positive_iou: positive from here on.
         negative_iou: negative below; between the two a candidate is ignored.
-        rescue_unmatched: also make positive the best candidates of each object (anchors of the RPN).
+        allow_low_quality_matches: also make positive the best candidates of each object (anchors of the RPN).
     Returns:
         `Matches` with A candidates an image.
     Source: arXiv:1612.03144, section 4.1; arXiv:1506.01497, section 3.1.2.
@@ -78,7 +78,7 @@ def match(
     overlaps = iou(candidates, boxes_xyxy).masked_fill(~is_object, -1.0)
     best, target = overlaps.max(dim=2)
     positive = best >= positive_iou
-    if rescue_unmatched:
+    if allow_low_quality_matches:
         best_of_object = overlaps.amax(dim=1, keepdim=True)
         positive |= ((overlaps == best_of_object) & (overlaps > 0)).any(dim=2)
     in_crowd = coverage(candidates, boxes_xyxy) * (valid & crowd)[:, None, :] >= CROWD_COVERAGE
@@ -93,7 +93,7 @@ def sample(matches: Matches, *, count: int, positive_fraction: float, seeds: Ten
         matches: of N images with A candidates each.
         count: candidates an image; fewer are valid where fewer exist.
         positive_fraction: largest share of positives.
-        seeds: (N,) int64, one an image: what is drawn depends on it and the candidates of that image alone; by default
+        seeds: (N,) int64, one an image: what is sampled depends on it and the candidates of that image alone; by default
             from the global torch random state.
     Returns:
         `Samples` of fixed width.
@@ -102,8 +102,8 @@ def sample(matches: Matches, *, count: int, positive_fraction: float, seeds: Ten
     if seeds is None:
         seeds = torch.randint(2**32, (len(matches.target),)).to(matches.target.device)
     dice = chance(seeds, matches.target.shape[1])
-    positive_index, is_positive = _draw(dice, matches.positive, most_positives)
-    negative_index, is_negative = _draw(dice, matches.negative, count)
+    positive_index, is_positive = _sample(dice, matches.positive, most_positives)
+    negative_index, is_negative = _sample(dice, matches.negative, count)
     wanted = count - is_positive.sum(dim=1, keepdim=True)
     is_negative &= torch.arange(is_negative.shape[1], device=dice.device) < wanted
     return Samples(
@@ -130,6 +130,6 @@ def _mix(value: Tensor) -> Tensor:
     return value ^ (value >> 16)
 
 
-def _draw(dice: Tensor, eligible: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _sample(dice: Tensor, eligible: Tensor, count: int) -> tuple[Tensor, Tensor]:
     top = dice.masked_fill(~eligible, -1.0).topk(min(count, dice.shape[1]), dim=1)
     return top.indices, top.values >= 0
