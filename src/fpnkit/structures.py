@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .outputs import BASE_OUTPUTS
 
 Features = Mapping[str, Tensor]
 """Level name -> (N, channels, H/stride, W/stride), finest level first."""
@@ -144,36 +145,6 @@ class Proposals(_Batched):
     boxes_xyxy: Tensor
     scores: Tensor
     valid: Tensor
-
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """What a detector says of each of its detections under one name.
-
-    Attributes:
-        name: of the output. Names that end in `_xyxy` or `_xy` hold pixels of the network's input and are brought back
-            to those of the original image; all others are passed on as they are.
-        dtype: of its values, as numpy and torch call it: `float32`, `int64`.
-        shape: of one detection's value: (4,) of a box, () of a score.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...] = ()
-
-    @property
-    def singular(self) -> str:
-        """What one detection's value is called: `level` of `levels`, `box_xyxy` of `boxes_xyxy`."""
-        stem, underscore, suffix = self.name.partition("_")
-        return stem.removesuffix("es" if stem == "boxes" else "s") + underscore + suffix
-
-
-BASE_OUTPUTS = (
-    OutputSpec("boxes_xyxy", "float32", (4,)),
-    OutputSpec("scores", "float32"),
-    OutputSpec("labels", "int64"),
-)
-"""What every detector gives of a detection, in this order."""
 
 
 @dataclass(frozen=True)

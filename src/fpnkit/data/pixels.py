@@ -1,4 +1,4 @@
-"""Resizing images and bringing boxes back, in numpy: what every engine does alike, with torch or without."""
+"""Resizing and padding images, and bringing boxes back: numpy in, numpy out, the same for every engine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import ConfigError
+from ..outputs import Arrays
 
 SizeHW = tuple[int, int]
 """Height and width in pixels."""
-
-Arrays = dict[str, np.ndarray]
-"""What was found in one image: name of an output -> (K, ...), best first."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -80,26 +77,20 @@ def resize(image: np.ndarray, size_hw: SizeHW, *, antialias: bool) -> np.ndarray
     Args:
         image: (H, W, 3) uint8.
         size_hw: h and w.
-        antialias: smooth before shrinking, as Pillow does; else interpolate between neighbours alone.
+        antialias: smooth before shrinking.
     Returns:
-        (h, w, 3) uint8.
+        (h, w, 3) uint8, C-contiguous.
     """
     if image.shape[:2] == tuple(size_hw):
-        return image
-    height, width = size_hw
-    if antialias:
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    return _interpolated(_interpolated(image.astype(np.float32), height, 0), width, 1).round().astype(np.uint8)
+        return np.ascontiguousarray(image)
+    # The networks that ship learnt from torch's values. Pillow's differ from them by one in a pixel of seven, which moves
+    # boxes by up to a fifth of a pixel: whoever changes the resizing here changes it for training, too.
+    import torch
+    import torch.nn.functional as F
 
-
-def _interpolated(image: np.ndarray, side: int, axis: int) -> np.ndarray:
-    """Between the two nearest rows or columns, sampled at cell centres."""
-    given = image.shape[axis]
-    places = np.maximum((np.arange(side, dtype=np.float32) + 0.5) * np.float32(given / side) - 0.5, 0)
-    lower = np.minimum(places.astype(np.int64), given - 1)
-    upper = np.minimum(lower + 1, given - 1)
-    share = (places - lower).reshape([-1 if each == axis else 1 for each in range(3)])
-    return np.take(image, lower, axis) * (1 - share) + np.take(image, upper, axis) * share
+    source = torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)[None]
+    resized = F.interpolate(source.float(), size_hw, mode="bilinear", antialias=antialias)
+    return resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def pad(images: Sequence[np.ndarray], canvas_hw: SizeHW | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The one place where images become network input: resized, padded, normalised. `pixels` has the parts without torch."""
+"""The one place where images become network input: resized and padded by `pixels`, normalised here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Preprocess:
 
     def resize(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 -> (3, h, w) uint8."""
-        return torch.from_numpy(self.resize_array(as_array(image)).copy()).permute(2, 0, 1)
+        return torch.from_numpy(self.resize_array(as_array(image))).permute(2, 0, 1)
 
     def resize_array(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 -> (h, w, 3) uint8."""
@@ -53,9 +53,7 @@ class Preprocess:
 
     def pixels_of(self, resized: Sequence[np.ndarray], original_hw: Sequence[SizeHW]) -> PixelBatch:
         """Pad (h, w, 3) uint8 images."""
-        height, width = (
-            round_up(max(image.shape[side] for image in resized), self.config.pad_to) for side in (0, 1)
-        )
+        height, width = (round_up(max(image.shape[side] for image in resized), self.config.pad_to) for side in (0, 1))
         sizes_hw = torch.tensor([image.shape[:2] for image in resized], dtype=torch.float32)
         pixels = torch.from_numpy(pad(resized, (height, width)))
         return PixelBatch(pixels, sizes_hw, torch.tensor(original_hw, dtype=torch.float32))

@@ -1,6 +1,6 @@
 """Whole detectors: parts passed in, keyword-only; `Detector` is what everything above works with."""
 
-from ..heads import Postprocess
+from ..outputs import Postprocess
 from .detector import Detector
 from .fast_rcnn import FastRCNN
 from .faster_rcnn import FasterRCNN

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..heads import Postprocess
-from ..structures import BASE_OUTPUTS, ClassLayer, Detections, ImageBatch, Inspection, OutputSpec, Proposals, Targets
+from ..outputs import BASE_OUTPUTS, Postprocess
+from ..structures import ClassLayer, Detections, ImageBatch, Inspection, Proposals, Targets
 
 
 class Detector(nn.Module, ABC):
@@ -23,10 +23,12 @@ class Detector(nn.Module, ABC):
         postprocess: least score, NMS threshold and number of detections.
     Attributes:
         postprocess: as given; another one may be assigned at any time.
+        inputs: names of what `forward` takes.
         outputs: what `forward` says of each detection, in this order; begins with boxes, scores and labels.
     """
 
-    outputs: tuple[OutputSpec, ...] = BASE_OUTPUTS
+    inputs: tuple[str, ...] = ("images", "sizes")
+    outputs: tuple[...] = BASE_OUTPUTS
 
     def __init__(self, *, postprocess: Postprocess | None = None) -> None:
         super().__init__()

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
-from ..heads import Postprocess, RoIHead
+from ..heads import RoIHead
 from ..ops.boxes import min_side
 from ..pyramids import Pyramid
-from ..structures import BASE_OUTPUTS, Detections, ImageBatch, OutputSpec, Proposals, Targets
+from ..outputs import OutputSpec, Postprocess
+from ..structures import Detections, ImageBatch, Proposals, Targets
 from .detector import as_named, require_inference_mode
 from .pyramid_network import PyramidNetwork
 
@@ -26,7 +27,7 @@ class FastRCNN(PyramidNetwork):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    outputs = (*BASE_OUTPUTS, OutputSpec("levels", "int64"))
+    outputs = (*OutputSpec("levels", "int64"))
     inputs = (*PyramidNetwork.inputs, "proposals_xyxy")
 
     def __init__(

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..heads import FastRCNNHead, Postprocess, RoIHead, RPNHead
+from ..heads import FastRCNNHead, RoIHead, RPNHead
 from ..pyramids import Pyramid
+from ..outputs import OutputSpec, Postprocess
 from ..structures import (
-    BASE_OUTPUTS,
     ClassLayer,
     Detections,
     Features,
     ImageBatch,
     Inspection,
-    OutputSpec,
     Proposals,
     Targets,
 )
@@ -38,7 +37,7 @@ class FasterRCNN(PyramidNetwork, Detector):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    outputs = (*BASE_OUTPUTS, OutputSpec("levels", "int64"))
+    outputs = (*OutputSpec("levels", "int64"))
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from ..backbones import Backbone
 from ..errors import ConfigError
 from ..heads import RoIHead, RPNHead
 from ..pyramids import Pyramid
-from ..structures import Features, LevelSpec, OutputSpec
+from ..structures import Features, LevelSpec
 
 
 class PyramidNetwork(nn.Module):
@@ -25,7 +25,7 @@ class PyramidNetwork(nn.Module):
     backbone: Backbone
     pyramid: Pyramid
     inputs: tuple[str, ...] = ("images", "sizes")
-    outputs: tuple[OutputSpec, ...]
+    outputs: tuple[...]
 
     def set_parts(self, backbone: Backbone, pyramid: Pyramid, heads: Sequence[RPNHead | RoIHead]) -> None:
         """Take the parts.

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone
 from ..heads import RPNHead
+from ..outputs import BASE_OUTPUTS
 from ..pyramids import Pyramid
-from ..structures import BASE_OUTPUTS, ImageBatch, Proposals, Targets
+from ..structures import ImageBatch, Proposals, Targets
 from .detector import require_inference_mode
 from .pyramid_network import PyramidNetwork, padded_hw
 

@@ -1,8 +1,8 @@
 """Heads that read a pyramid: the same weights on every level."""
 
+from ..outputs import Postprocess
 from .cascade import CascadeConfig, CascadeHead
 from .fast_rcnn import FastRCNNConfig, FastRCNNHead
-from .postprocess import Postprocess
 from .rpn import RPNConfig, RPNHead
 
 RoIHead = FastRCNNHead | CascadeHead

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..outputs import Postprocess
 from ..structures import Detections, Features, LevelSpec, Proposals, Targets
 from .fast_rcnn import FastRCNNConfig, FastRCNNHead
-from .postprocess import Postprocess
 
 
 @dataclass(frozen=True, kw_only=True)

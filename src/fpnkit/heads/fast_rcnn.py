@@ -15,8 +15,8 @@ from ..errors import ConfigError
 from ..ops import boxes, codec, losses, matching
 from ..ops.nms import nms_keep, top_k
 from ..ops.roi import CANONICAL_SIZE, multi_level_roi_align, roi_levels
+from ..outputs import Postprocess
 from ..structures import Detections, Features, LevelSpec, Proposals, Targets
-from .postprocess import Postprocess
 from .rpn import shared_channels, wanted_deltas
 
 

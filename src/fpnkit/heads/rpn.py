@@ -131,7 +131,7 @@ class RPNHead(nn.Module):
         return logits, deltas
 
     def anchor_grids(self, features: Features, padded_hw: tuple[int, int]) -> list[AnchorGrid]:
-        """The anchors of each group, made when they are asked for; `padded_hw` is height and width of the padded batch."""
+        """The anchors of each group, made when they are asked for; `padded_hw` is the batch's height and width."""
         made = []
         for level in self.levels:
             feature = features[level.name]
