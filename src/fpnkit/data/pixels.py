@@ -83,8 +83,8 @@ def resize(image: np.ndarray, size_hw: SizeHW, *, antialias: bool) -> np.ndarray
     """
     if image.shape[:2] == tuple(size_hw):
         return np.ascontiguousarray(image)
-    # The networks that ship learnt from torch's values. Pillow's differ from them by one in a pixel of seven, which moves
-    # boxes by up to a fifth of a pixel: whoever changes the resizing here changes it for training, too.
+    # The shipped networks learnt from torch's values. Pillow's differ from them by one in a pixel of seven, which moves
+    # boxes by up to a fifth of a pixel.
     import torch
     import torch.nn.functional as F
 

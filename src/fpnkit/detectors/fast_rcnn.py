@@ -9,7 +9,7 @@ from ..backbones import Backbone
 from ..heads import RoIHead
 from ..ops.boxes import min_side
 from ..pyramids import Pyramid
-from ..outputs import OutputSpec, Postprocess
+from ..outputs import BASE_OUTPUTS, OutputSpec, Postprocess
 from ..structures import Detections, ImageBatch, Proposals, Targets
 from .detector import as_named, require_inference_mode
 from .pyramid_network import PyramidNetwork
@@ -27,7 +27,7 @@ class FastRCNN(PyramidNetwork):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    outputs = (*OutputSpec("levels", "int64"))
+    outputs = (*BASE_OUTPUTS, OutputSpec("levels", "int64"))
     inputs = (*PyramidNetwork.inputs, "proposals_xyxy")
 
     def __init__(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..heads import FastRCNNHead, RoIHead, RPNHead
 from ..pyramids import Pyramid
-from ..outputs import OutputSpec, Postprocess
+from ..outputs import BASE_OUTPUTS, OutputSpec, Postprocess
 from ..structures import (
     ClassLayer,
     Detections,
@@ -37,7 +37,7 @@ class FasterRCNN(PyramidNetwork, Detector):
         ConfigError: a part was built for other levels than it gets.
     """
 
-    outputs = (*OutputSpec("levels", "int64"))
+    outputs = (*BASE_OUTPUTS, OutputSpec("levels", "int64"))
 
     def __init__(
         self,
