@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..backbones import Backbone
 from ..heads import RoIHead
 from ..ops.boxes import min_side
-from ..pyramids import Pyramid
 from ..outputs import BASE_OUTPUTS, OutputSpec, Postprocess
+from ..pyramids import Pyramid
 from ..structures import Detections, ImageBatch, Proposals, Targets
 from .detector import as_named, require_inference_mode
 from .pyramid_network import PyramidNetwork

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..backbones import Backbone
 from ..heads import FastRCNNHead, RoIHead, RPNHead
-from ..pyramids import Pyramid
 from ..outputs import BASE_OUTPUTS, OutputSpec, Postprocess
+from ..pyramids import Pyramid
 from ..structures import (
     ClassLayer,
     Detections,

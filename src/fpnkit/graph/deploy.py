@@ -9,12 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..data.preprocess import PreprocessConfig
-from ..detectors import RPN, FastRCNN, PyramidDetector
+from ..data.preprocess import PreprocessConfig, SizeHW, normalise
+from ..detectors import Detector, PyramidNetwork
 from ..errors import ExportError
-
-INPUTS = ("images", "sizes")
-OUTPUTS = ("boxes_xyxy", "scores", "labels", "levels", "count")
 
 LEAST_SIDE = 96
 """Export takes a side of one cell for a constant, and P6 has one cell up to 64 pixels: the canvas is larger."""
@@ -23,7 +20,7 @@ _TRACED_AT = (4, 161, 225)  # not 2 or 3 images: torch would take the batch for 
 
 
 class DeployGraph(nn.Module):
-    """Pixels in, boxes out: normalisation and padding are inside, and every output has a fixed width.
+    """Pixels in, named arrays out: normalisation and padding are inside, and every output has a fixed width.
 
     Args:
         detector: the network, in inference mode.
@@ -31,21 +28,18 @@ class DeployGraph(nn.Module):
         pixels: take (N, H, W, 3) uint8 RGB and normalise it; otherwise the (N, 3, H, W) float32 of `Preprocess`,
             which is normalised already.
     Attributes:
-        inputs, outputs: their names, in order. `FastRCNN` has one input more, `RPN` neither labels nor levels.
+        inputs, outputs: their names, in order. The outputs are those of the detector, and `count`.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, detector: PyramidDetector, preprocess: PreprocessConfig, *, pixels: bool = True) -> None:
+    def __init__(
+        self, detector: Detector | PyramidNetwork, preprocess: PreprocessConfig, *, pixels: bool = True
+    ) -> None:
         super().__init__()
         self.detector = detector
-        self.pad_to = preprocess.pad_to
+        self.preprocess = preprocess
         self.pixels = pixels
-        self.inputs = (*INPUTS, "proposals_xyxy") if isinstance(detector, FastRCNN) else INPUTS
-        self.outputs = ("boxes_xyxy", "scores", "count") if isinstance(detector, RPN) else OUTPUTS
-        self.register_buffer("mean", 255 * torch.tensor(preprocess.mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(preprocess.std).reshape(3, 1, 1), persistent=False)
+        self.inputs = detector.inputs
+        self.outputs = (*(spec.name for spec in detector.outputs), "count")
 
     def forward(self, images: Tensor, sizes: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
         """Detect.
@@ -55,43 +49,44 @@ class DeployGraph(nn.Module):
             sizes: (N, 2) float32, height and width of each image inside H x W.
             more: of `FastRCNN` the proposals (N, K, 4) float32 in pixels of `images`; those without area are padding.
         Returns:
-            boxes_xyxy (N, D, 4) float32 in pixels of `images`, scores (N, D) float32, labels (N, D) int64,
-            levels (N, D) int64, count (N,) int64: how many of the D are detections, best first; the rest is 0.
+            (N, D, ...) for each output of the detector, boxes in pixels of `images`, and count (N,) int64: how many of
+            the D are detections, best first; the rest is 0.
         """
-        canvas = self._padded(self._normalised(images, sizes) if self.pixels else images)
-        *found, valid = self.detector(canvas, sizes, *more)
-        shown = [torch.where(valid[..., None] if each.ndim == 3 else valid, each, 0) for each in found]
+        canvas = self._padded(normalise(images, sizes, self.preprocess) if self.pixels else images)
+        found = self.detector(canvas, sizes, *more)
+        valid = found["valid"]
+        shown = [_masked(found[name], valid) for name in self.outputs[:-1]]
         return *shown, valid.sum(dim=1)
-
-    def _normalised(self, images: Tensor, sizes: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, 3, H, W) float32, zero beyond the sizes."""
-        normalised = (images.permute(0, 3, 1, 2).contiguous().float() - self.mean) / self.std
-        rows = torch.arange(images.shape[1], device=images.device) < sizes[:, 0, None]
-        columns = torch.arange(images.shape[2], device=images.device) < sizes[:, 1, None]
-        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], normalised, 0.0)
 
     def _padded(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         return F.pad(images, (0, self._canvas_side(width) - width, 0, self._canvas_side(height) - height))
 
     def _canvas_side(self, side: int) -> int:
-        cells: Any = torch.sym_max((side + self.pad_to - 1) // self.pad_to, -(-LEAST_SIDE // self.pad_to))
-        return cells * self.pad_to
+        cells: Any = torch.sym_max(
+            (side + self.preprocess.pad_to - 1) // self.preprocess.pad_to, -(-LEAST_SIDE // self.preprocess.pad_to)
+        )
+        return cells * self.preprocess.pad_to
 
 
-def trace(graph: DeployGraph, *, size: tuple[int, int] | None = None, bf16: bool = False) -> ExportedProgram:
-    """The graph as one program of any batch, and of any height and width unless `size` fixes them.
+def _masked(values: Tensor, valid: Tensor) -> Tensor:
+    """Zero where there is no detection: (N, D, ...) and (N, D)."""
+    return torch.where(valid.reshape(*valid.shape, *[1] * (values.ndim - 2)), values, 0)
+
+
+def trace(graph: DeployGraph, *, size_hw: SizeHW | None = None, bf16: bool = False) -> ExportedProgram:
+    """The graph as one program of any batch, and of any height and width unless `size_hw` fixes them.
 
     Args:
         graph: to trace.
-        size: height and width of the only images that it will get.
+        size_hw: height and width of the only images that it will get.
         bf16: write bfloat16 convolutions and matrix products into the program.
     Raises:
         ExportError: torch cannot follow the detector.
     """
     count, *traced_at = _TRACED_AT
-    height, width = size or traced_at
-    sides = (None, None) if size else (Dim("height", min=2, max=16384), Dim("width", min=2, max=16384))
+    height, width = size_hw or traced_at
+    sides = (None, None) if size_hw else (Dim("height", min=2, max=16384), Dim("width", min=2, max=16384))
     batch, place = Dim("batch", min=1, max=4096), 1 if graph.pixels else 2
     shape = (count, height, width, 3) if graph.pixels else (count, 3, height, width)
     images = torch.zeros(shape, dtype=torch.uint8 if graph.pixels else torch.float32)

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data.preprocess import PreprocessConfig
+from ..data.pixels import PreprocessConfig, SizeHW
 from ..errors import CheckpointError
 from ..files import sha256
+from ..outputs import BASE_OUTPUTS, OutputSpec, Postprocess
 from ..version import __version__
 
 CARD = "fpnkit.json"
 """Name of the description; a folder with it is an exported model."""
 
-FORMAT = 1
+FORMAT = 2
+"""Of the description. Format 1 had the outputs of Faster R-CNN and its three numbers one by one."""
 
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
 """Format -> name of the graph's file."""
@@ -31,13 +33,12 @@ class Exported:
         precision: `float32`, `bf16` or `int8`.
         pixels: takes (N, H, W, 3) uint8 RGB; otherwise (N, 3, H, W) float32, normalised.
         resizes: brings images to the network's size by itself, and takes no `sizes`.
-        size: height and width of `images` when they are fixed.
-        model: name in the zoo.
+        size_hw: height and width of `images` when they are fixed.
+        model: what the detector is called.
         classes: names, by label.
         preprocess: how images are prepared, inside or outside.
-        min_score: weaker detections are never given.
-        nms_iou: of class-wise suppression.
-        detections: D, the width of the outputs.
+        postprocess: least score, NMS threshold and number of detections that are inside the graph.
+        outputs: names, dtypes and shapes, in the graph's order; `count` comes last.
         fpnkit: the version that wrote it.
         files: name -> sha256 of all files of the graph.
     """
@@ -46,13 +47,12 @@ class Exported:
     precision: str
     pixels: bool
     resizes: bool
-    size: tuple[int, int] | None
+    size_hw: SizeHW | None
     model: str
     classes: tuple[str, ...]
     preprocess: PreprocessConfig
-    min_score: float
-    nms_iou: float
-    detections: int
+    postprocess: Postprocess
+    outputs: tuple[OutputSpec, ...]
     fpnkit: str = __version__
     files: dict[str, str] = field(default_factory=dict)
 
@@ -83,9 +83,10 @@ def read_card(folder: Path) -> Exported:
     path = folder / CARD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if (found := content.pop("format_version")) != FORMAT:
-            raise CheckpointError(f"{path}: written in format {found}, this fpnkit reads {FORMAT}")
-        exported = _parsed(content)
+        found = content.pop("format_version")
+        if found not in (1, FORMAT):
+            raise CheckpointError(f"{path}: written in format {found}, this fpnkit reads 1 and {FORMAT}")
+        exported = _parsed(_of_format_1(content) if found == 1 else content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None
     for name, expected in exported.files.items():
@@ -98,15 +99,25 @@ def read_card(folder: Path) -> Exported:
 
 
 def _parsed(content: dict[str, Any]) -> Exported:
-    size = content["size"]
+    size_hw = content["size_hw"]
+    outputs = [OutputSpec(each["name"], each["dtype"], tuple(each["shape"])) for each in content["outputs"]]
     exported = Exported(
         **{
             **content,
             "preprocess": PreprocessConfig.from_plain(content["preprocess"]),
+            "postprocess": Postprocess(**content["postprocess"]),
+            "outputs": tuple(outputs),
             "classes": tuple(content["classes"]),
-            "size": size and (int(size[0]), int(size[1])),
+            "size_hw": size_hw and (int(size_hw[0]), int(size_hw[1])),
         }
     )
     if exported.graph not in exported.files:
         raise ValueError(f"it does not list {exported.graph}")
     return exported
+
+
+def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """A description of format 1 in today's terms."""
+    numbers = {name: content.pop(name) for name in ("min_score", "nms_iou", "detections")}
+    outputs = [dataclasses.asdict(spec) for spec in (*BASE_OUTPUTS, OutputSpec("levels", "int64"))]
+    return {**content, "size_hw": content.pop("size"), "postprocess": numbers, "outputs": outputs}

@@ -49,8 +49,8 @@ def to_onnx(program: ExportedProgram, graph: DeployGraph) -> Any:
             cause = str(error.__cause__ or error).splitlines()[0]
             raise ExportError(f"torch.onnx cannot write this detector: {cause}") from error
     model: Any = exported.model_proto  # type: ignore[union-attr]
-    _tidy(model)
     split_first_layer(model)
+    _tidy(model)
     return model
 
 
@@ -63,7 +63,7 @@ def _tidy(model: Any) -> None:
         names = iter(("batch", "height", "width") if value.name == "images" else ("batch", "proposals"))
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
-                dim.dim_param = next(names)
+                dim.dim_param = next(names, dim.dim_param)
 
 
 def _translations() -> dict[Any, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .deploy import INPUTS
-from .runtimes import require
+from .runtimes import INPUTS, require
 
 Sample = tuple[np.ndarray, np.ndarray]
 """`images` and `sizes` of a batch."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..data.preprocess import PreprocessConfig
-from .deploy import INPUTS, OUTPUTS
-from .runtimes import require
+from ..data.pixels import PreprocessConfig
+from ..outputs import OutputSpec
+from .runtimes import INPUTS, require
 
 _BEFORE = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
@@ -55,37 +56,31 @@ before (uint8[batch, height, width, 3] images) =>
 
 _AFTER = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
-after (float[batch, {width}, 4] network_boxes_xyxy, float[batch, {width}] network_scores,
-       int64[batch, {width}] network_labels, int64[batch, {width}] network_levels, int64[batch] network_count,
-       float[4] scale, float[4] border) =>
-      (float[batch, {width}, 4] boxes_xyxy, float[batch, {width}] scores, int64[batch, {width}] labels,
-       int64[batch, {width}] levels, int64[batch] count)
+after ({given}, float[4] scale, float[4] border) => ({made})
 {{
-  scaled = Mul (network_boxes_xyxy, scale)
-  boxes_xyxy = Min (scaled, border)
-  scores = Identity (network_scores)
-  labels = Identity (network_labels)
-  levels = Identity (network_levels)
-  count = Identity (network_count)
+  {lines}
 }}
 """
 
+_ONNX_TYPES = {"float32": "float", "int64": "int64", "int32": "int32", "uint8": "uint8", "bool": "bool"}
 
-def with_resize(model: Any, config: PreprocessConfig, *, width: int) -> Any:
+
+def with_resize(model: Any, config: PreprocessConfig, outputs: Sequence[OutputSpec], *, width: int) -> Any:
     """A graph of any image size that brings images to the network's size by itself.
 
     Args:
         model: an `onnx.ModelProto` of `DeployGraph`, which takes pixels.
         config: the size, and whether to smooth before shrinking.
+        outputs: of the detector.
         width: D, detections an image.
     Returns:
         `images` (N, H, W, 3) uint8 -> the outputs of `DeployGraph`, boxes in pixels of `images`.
     """
     onnx = require("onnx")
-    numbers = {"ir": model.ir_version, "opset": model.opset_import[0].version, "width": width}
+    numbers = {"ir": model.ir_version, "opset": model.opset_import[0].version}
     sides = {"short_side": config.short_side, "long_side": config.long_side, "antialias": int(config.antialias)}
     before = onnx.parser.parse_model(_BEFORE.format(**numbers, **sides))
-    after = onnx.parser.parse_model(_AFTER.format(**numbers))
+    after = onnx.parser.parse_model(_AFTER.format(**numbers, **_restoring(outputs, width)))
     network = onnx.compose.add_prefix(
         model,
         "network_",
@@ -95,7 +90,30 @@ def with_resize(model: Any, config: PreprocessConfig, *, width: int) -> Any:
         rename_value_infos=False,
         rename_functions=False,
     )
-    inputs, outputs = ([f"network_{name}" for name in names] for names in (INPUTS, OUTPUTS))
-    kept = ["scale", "border", *outputs]
-    resized = onnx.compose.merge_models(before, network, io_map=[(name, name) for name in inputs], outputs=kept)
+    names = [*(spec.name for spec in outputs), "count"]
+    given, found = ([f"network_{name}" for name in each] for each in (INPUTS, names))
+    kept = ["scale", "border", *found]
+    resized = onnx.compose.merge_models(before, network, io_map=[(name, name) for name in given], outputs=kept)
     return onnx.compose.merge_models(resized, after, io_map=[(name, name) for name in kept])
+
+
+def _restoring(outputs: Sequence[OutputSpec], width: int) -> dict[str, str]:
+    """The text behind the network: boxes are brought to the image's own pixels, all else is passed on."""
+    types = {"count": "int64[batch]"}
+    lines = ["x_and_y = Constant <value_ints = [0, 1]> ()"]
+    lines += [f"{name}_xy = Gather ({name}, x_and_y)" for name in ("scale", "border")]
+    for spec in outputs:
+        shape = ", ".join(map(str, ("batch", width, *spec.shape)))
+        types[spec.name] = f"{_ONNX_TYPES[spec.dtype]}[{shape}]"
+        if spec.name.endswith(("_xyxy", "_xy")):
+            suffix = "" if spec.name.endswith("_xyxy") else "_xy"
+            lines += [f"scaled_{spec.name} = Mul (network_{spec.name}, scale{suffix})"]
+            lines += [f"{spec.name} = Min (scaled_{spec.name}, border{suffix})"]
+        else:
+            lines += [f"{spec.name} = Identity (network_{spec.name})"]
+    lines += ["count = Identity (network_count)"]
+    return {
+        "given": ", ".join(f"{kind} network_{name}" for name, kind in types.items()),
+        "made": ", ".join(f"{kind} {name}" for name, kind in types.items()),
+        "lines": "\n  ".join(lines),
+    }

@@ -1,47 +1,33 @@
-"""What executes an exported graph: PyTorch, ONNX Runtime or OpenVINO, behind one call.
+"""What executes an exported graph: ONNX Runtime or OpenVINO, behind one call; PyTorch is in `torch_runtime`.
 
-Every runtime takes `images` and `sizes` as `DeployGraph` does and returns its five outputs, as arrays. Several threads
-may call one runtime at a time.
+Every runtime takes `images` and `sizes` as `DeployGraph` does and returns its outputs, as arrays in the graph's order.
+Several threads may call one runtime at a time. A runtime can be pickled: it is opened again from its file.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from ..errors import CheckpointError, ConfigError
-from .deploy import INPUTS
+
+INPUTS = ("images", "sizes")
+"""What a graph takes, in this order; one that resizes by itself takes images alone."""
 
 Outputs = tuple[np.ndarray, ...]
-"""boxes_xyxy (N, D, 4), scores (N, D), labels (N, D), levels (N, D), count (N,)."""
+"""The detector's outputs (N, D, ...), then count (N,)."""
 
 
 class Runtime(Protocol):
     """An exported graph, ready to run."""
 
     def __call__(self, images: np.ndarray, sizes: np.ndarray) -> Outputs:
-        """The five outputs of `DeployGraph` for its two inputs; `images` alone where the graph resizes by itself."""
-
-
-class TorchRuntime:
-    """A program of torch.export.
-
-    Args:
-        path: a .pt2 file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._run = _opened(path, lambda: torch.export.load(path)).module()
-
-    def __call__(self, images: np.ndarray, sizes: np.ndarray) -> Outputs:
-        """See `Runtime`."""
-        with torch.no_grad():
-            return tuple(each.numpy() for each in self._run(torch.from_numpy(images), torch.from_numpy(sizes)))
+        """The outputs of `DeployGraph` for its two inputs; `images` alone where the graph resizes by itself."""
 
 
 class OnnxRuntime:
@@ -53,11 +39,12 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
+        self._settings = (path, threads)
         onnxruntime = require("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = _opened(
+        self._session = opened(
             path, lambda: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         )
         self._inputs = [each.name for each in self._session.get_inputs()]
@@ -66,6 +53,10 @@ class OnnxRuntime:
         """See `Runtime`."""
         given = dict(zip(INPUTS, (images, sizes), strict=True))
         return tuple(self._session.run(None, {name: given[name] for name in self._inputs}))
+
+    def __reduce__(self) -> Any:
+        path, threads = self._settings
+        return partial(OnnxRuntime, path, threads=threads), ()
 
 
 class OpenVinoRuntime:
@@ -82,6 +73,8 @@ class OpenVinoRuntime:
     def __init__(
         self, path: Path, *, precision: str = "float32", cache: Path | None = None, threads: int = 0, streams: int = 1
     ) -> None:
+        settings = {"precision": precision, "cache": cache, "threads": threads, "streams": streams}
+        self._settings = (path, settings)
         openvino = require("openvino")
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -91,7 +84,7 @@ class OpenVinoRuntime:
         if cache:
             config["CACHE_DIR"] = str(cache)
         core = openvino.Core()
-        self._compiled = _opened(path, lambda: core.compile_model(path, "CPU", config))
+        self._compiled = opened(path, lambda: core.compile_model(path, "CPU", config))
         self._inputs = [each.get_any_name() for each in self._compiled.inputs]
         self._own = threading.local()
 
@@ -102,6 +95,10 @@ class OpenVinoRuntime:
         request, given = self._own.request, dict(zip(INPUTS, (images, sizes), strict=True))
         request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
         return tuple(output.data.copy() for output in request.output_tensors)
+
+    def __reduce__(self) -> Any:
+        path, settings = self._settings
+        return partial(OpenVinoRuntime, path, **settings), ()
 
 
 def require(*modules: str) -> Any:
@@ -117,7 +114,7 @@ def require(*modules: str) -> Any:
     return first
 
 
-def _opened(path: Path, load: Any) -> Any:
+def opened(path: Path, load: Any) -> Any:
     """What `load` returns, or one line that says which file is damaged."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..data.preprocess import PreprocessConfig
-from ..detectors import FasterRCNN, PyramidDetector
+from ..detectors import Detector, PyramidNetwork
 from ..errors import ConfigError
 from .deploy import DeployGraph, trace
 from .exported import Exported, write_card
@@ -30,7 +30,7 @@ def require_possible(exported: Exported) -> None:
     if exported.precision not in PRECISIONS[exported.format]:
         able = [name for name, precisions in PRECISIONS.items() if exported.precision in precisions]
         raise ConfigError(f"{exported.precision} is for the formats {', '.join(able)}, not for {exported.format}")
-    if exported.resizes and (exported.format == "torch" or not exported.pixels or exported.size):
+    if exported.resizes and (exported.format == "torch" or not exported.pixels or exported.size_hw):
         raise ConfigError("resizing inside the graph is for onnx and openvino, for uint8 images of any size")
     if exported.format != "torch":
         require("onnx", "onnxscript")
@@ -40,7 +40,7 @@ def require_possible(exported: Exported) -> None:
         require("nncf")
 
 
-def write_graph(folder: Path, detector: FasterRCNN, exported: Exported, samples: Iterable[Sample] = ()) -> None:
+def write_graph(folder: Path, detector: Detector, exported: Exported, samples: Iterable[Sample] = ()) -> None:
     """Write the graph of a detector and its description into a folder that is there and empty.
 
     Args:
@@ -56,9 +56,9 @@ def write_graph(folder: Path, detector: FasterRCNN, exported: Exported, samples:
     graph = DeployGraph(detector, exported.preprocess, pixels=exported.pixels)
     path = folder / exported.graph
     if exported.format == "torch":
-        torch.export.save(trace(graph, size=exported.size, bf16=exported.precision == "bf16"), path)
+        torch.export.save(trace(graph, size_hw=exported.size_hw, bf16=exported.precision == "bf16"), path)
     else:
-        model = _finished(to_onnx(trace(graph, size=exported.size), graph), exported, samples)
+        model = _finished(to_onnx(trace(graph, size_hw=exported.size_hw), graph), exported, samples)
         if exported.format == "onnx":
             require("onnx").save(model, path)
         else:
@@ -66,12 +66,12 @@ def write_graph(folder: Path, detector: FasterRCNN, exported: Exported, samples:
     write_card(folder, exported)
 
 
-def write_onnx(path: str | Path, detector: PyramidDetector, preprocess: PreprocessConfig) -> None:
+def write_onnx(path: str | Path, detector: Detector | PyramidNetwork, preprocess: PreprocessConfig) -> None:
     """Write any detector, put together by hand for one, as an ONNX graph of any batch, height and width.
 
     Args:
         path: the .onnx file.
-        detector: `RPN`, `FastRCNN` or `FasterRCNN` in inference mode, on the CPU.
+        detector: any, or an `RPN` or `FastRCNN` alone, in inference mode, on the CPU.
         preprocess: the mean, std and padding that it was trained with.
     Raises:
         ConfigError: the exporter is not installed.
@@ -85,7 +85,7 @@ def _finished(model: Any, exported: Exported, samples: Iterable[Sample]) -> Any:
     if exported.precision == "int8":
         model = quantize(model, samples)
     if exported.resizes:
-        model = with_resize(model, exported.preprocess, width=exported.detections)
+        model = with_resize(model, exported.preprocess, exported.outputs, width=exported.postprocess.detections)
     require("onnx").checker.check_model(model)
     return model
 
