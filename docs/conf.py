@@ -1,0 +1,233 @@
+"""The site that `make docs` builds of these pages, README.md and the docstrings.
+
+The source folder is the root of the repository, so that the pages' relative links work on a code host and here alike.
+The table of contents is the list "Documentation" of README.md. The API reference has a page for each room (subpackage
+or module of fpnkit), written to docs/api/ before each build.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from contextlib import suppress
+from pathlib import Path
+from textwrap import dedent, indent
+
+from docutils import nodes
+from sphinx.domains.python import PyObject
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
+
+import fpnkit
+
+ROOT = Path(__file__).parents[1]
+API = ROOT / "docs" / "api"
+NOT_IN_THE_API = {"cli", "version"}
+
+project = "fpnkit"
+copyright = "the authors of fpnkit, Apache-2.0"
+release = version = fpnkit.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+root_doc = "README"
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/**.md",
+    "docs/api/*.rst",
+    "src/fpnkit/zoo/weights/README.md",
+]
+exclude_patterns = ["**/.*", ".*", "build", "dist", "tests", "runs", "demo"]
+
+# Every name of fpnkit and every link inside of the site must exist. Names of other packages lead nowhere: their
+# inventories are not fetched.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!fpnkit\b).*"), ("py:.*", r".*\b_\w+")]
+
+myst_heading_anchors = 3
+
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+default_role = "code"
+highlight_language = "bash"  # of blocks without a language: commands
+
+html_theme = "furo"
+html_title = f"fpnkit {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_additional_pages = {"index": "to_readme.html"}
+html_copy_source = False
+html_show_sourcelink = False
+templates_path = ["_templates"]
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def write_api(_app):
+    """A page for each room: what is imported from the room itself, then what its modules hold besides."""
+    API.mkdir(exist_ok=True)
+    pages = {"fpnkit": page("fpnkit", [])}
+    for room in pkgutil.iter_modules(fpnkit.__path__, "fpnkit."):
+        if room.name.split(".")[1] not in NOT_IN_THE_API and not room.name.startswith("fpnkit._"):
+            folder = ROOT / "src" / room.name.replace(".", "/")
+            names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+            pages[room.name] = page(room.name, [f"{room.name}.{name}" for name in names])
+    for path in API.glob("*"):
+        if path.stem not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        path = API / f"{name}.rst"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def page(room, modules):
+    """The page of a room as reStructuredText."""
+    public = list(members(importlib.import_module(room), re_exported=True))
+    lines = [*title(room, "="), "", f".. automodule:: {room}", "   :no-members:", "", *entries(room, public)]
+    taken = {id(value) for _, value, _ in public}
+    for name in modules:
+        module = importlib.import_module(name)
+        rest = [each for each in members(module) if id(each[1]) not in taken]
+        if rest:
+            lines += [*title(name, "-"), "", *as_rst(inspect.getdoc(module) or ""), "", *entries(name, rest)]
+    return "\n".join(lines) + "\n"
+
+
+def members(module, *, re_exported=False):
+    """Name, value and kind of the public classes, functions and constants of a module, in the order of the source.
+
+    Args:
+        module: the module.
+        re_exported: only what `__all__` names, where there is one.
+    """
+    described = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+    names = getattr(module, "__all__", None) if re_exported else None
+    for name in names or [name for name in vars(module) if not name.startswith("_")]:
+        value = getattr(module, name)
+        if inspect.ismodule(value):
+            continue
+        elif ("", name) in described:
+            yield name, value, "data"
+        elif names or getattr(value, "__module__", None) == module.__name__:
+            if inspect.isclass(value):
+                yield name, value, "exception" if issubclass(value, Exception) else "class"
+            elif callable(value) and inspect.getdoc(value):
+                yield name, value, "function"
+
+
+def entries(module, found):
+    """autodoc's directives."""
+    for name, _, kind in found:
+        inner = ["   :members:", "   :special-members: __call__"] if kind in ("class", "exception") else []
+        yield from [f".. auto{kind}:: {module}::{name}", *inner, ""]
+
+
+def title(text, underline):
+    """A heading."""
+    return [text, underline * len(text)]
+
+
+def as_docstring(_app, what, _name, _object, _options, lines):
+    """autodoc's hook, before napoleon's: our docstrings are plain text with Markdown's backticks."""
+    lines[:] = as_rst("\n".join(lines))
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # an empty comment: napoleon takes what a first line has before a colon for a type
+
+
+def as_rst(text):
+    """Lines of a docstring as reStructuredText; indented paragraphs and drawings are code."""
+    paragraphs = re.split(r"\n\s*\n", text.rstrip())
+    return [line for paragraph in paragraphs for line in [*one_paragraph(paragraph), ""]]
+
+
+def one_paragraph(text):
+    """A paragraph of `as_rst`."""
+    if text.startswith("    ") or re.search("[─│]", text):
+        return [f".. code-block:: {language_of(text)}", "", *indent(dedent(text), "    ").split("\n")]
+    text = re.sub(
+        r"^( *)Returns:\n +", r"\n\1:returns: ", text, flags=re.M
+    )  # napoleon takes words before a colon for a type
+    text = re.sub(r"^Source: (.+(?:\n(?!\w+:$).+)*)", source_field, text, flags=re.M)
+    text = re.sub(r"^( +\w+), (\w+): ", r"\1,\2: ", text, flags=re.M)
+    parts = re.split(r"(`[^`]+`)", text)
+    parts[::2] = [re.sub(r"([*|]|(?<=\w)_\b)", r"\\\1", part) for part in parts[::2]]
+    parts[1::2] = [f"\\ `{part}`\\ " for part in parts[1::2]]  # `\ ` lets a literal touch other characters
+    return re.sub(r"(?<!\S)\\ (?=`)|(?<=`)\\ (?!\S)", "", "".join(parts)).split("\n")
+
+
+def source_field(found):
+    """`Source: ...` as a field; its further lines stand no deeper in our docstrings."""
+    return "\n:Source: " + re.sub(r"\n *", "\n    ", found[1])
+
+
+def language_of(text):
+    """python where it is."""
+    try:
+        ast.parse(dedent(text))
+    except SyntaxError:
+        return "text"
+    return "python"
+
+
+def add_contents(_app, docname, source):
+    """README and docs/api.md get the table of contents that Sphinx needs and a code host would show as it stands."""
+    text = source[0]
+    if docname == root_doc:
+        for caption, links in re.findall(r"^- \*\*(.+?)\*\*: (.+(?:\n  .+)*)", text, flags=re.M):
+            pages = [target.removesuffix(".md") for target in re.findall(r"\]\(([^)]+\.md)\)", links)]
+            source[0] += "\n" + toctree(pages, f":caption: {caption}\n:hidden:")
+    elif docname == "docs/api":
+        pages = sorted(f"api/{path.stem}" for path in API.glob("*.rst"))
+        source[0] += "\n" + toctree(pages, ":hidden:")
+
+
+def toctree(pages, options):
+    """MyST's directive."""
+    return "\n".join(["```{toctree}", options, "", *pages, "```", ""])
+
+
+class LinkNames(SphinxPostTransform):
+    """Names such as `fpnkit.load` in the pages lead to the API reference."""
+
+    default_priority = 400
+
+    def run(self):
+        objects = self.env.get_domain("py").objects
+        for literal in list(self.document.findall(nodes.literal)):
+            name = re.split(r"[(\[]", literal.astext())[0]
+            found = objects.get(name)
+            if found and not isinstance(literal.parent, nodes.reference):
+                link = make_refnode(self.app.builder, self.env.docname, found.docname, found.node_id, literal.copy())
+                link[0] += list(literal.children)
+                literal.replace_self(link)
+
+
+def type_alias(_app, _env, reference, shown):
+    """Aliases and type variables in signatures have no entry of their own: shown without a link."""
+    module, _, name = reference.get("reftarget", "").rpartition(".")
+    if module.startswith("fpnkit."):
+        with suppress(ImportError, AttributeError):
+            if not inspect.isclass(getattr(importlib.import_module(module), name)):
+                return shown
+    return None
+
+
+def setup(app):
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
+    app.connect("builder-inited", write_api)
+    app.connect("source-read", add_contents)
+    app.connect("autodoc-process-docstring", as_docstring, priority=400)
+    app.connect("missing-reference", type_alias)
+    app.add_post_transform(LinkNames)
