@@ -1,39 +1,47 @@
 """What a format can hold survives the way there and back."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from records import annotated_object
 
 from fpnkit.data.annotated import AnnotatedImages, Record
-from fpnkit.data.convert import FORMATS, convert
+from fpnkit.data.convert import convert
+from fpnkit.data.formats import FORMATS
+from fpnkit.data.outlines import Polygons, RunLengths
 from fpnkit.data.read import read_data
 from fpnkit.errors import ConfigError
 
-MASK = [[1.0, 2.0, 30.5, 2.0, 30.5, 20.25]]
-
-
-def entry(x, y, width, height, **more):
-    return {"bbox": [x, y, width, height], "area": 0.5 * width * height, **more}
+MASKS = {
+    "polygons": Polygons(((1.0, 2.0, 30.5, 2.0, 30.5, 20.25), (40, 3, 50, 3, 50, 9, 40, 9))),
+    "run lengths": RunLengths((37, 61), (100, 57, 37 * 61 - 157)),
+    "compressed": RunLengths((37, 61), "eWe03n0O1N2"),
+}
 
 
 @pytest.fixture
 def data(tmp_path) -> AnnotatedImages:
-    """Boxes at fractions of pixels, a mask, a crowd, a background image, and two names that differ by folder alone."""
+    """Boxes at fractions of pixels, masks, a crowd, a background image, and two names that differ by folder alone."""
     rows = {
-        "a/one.png": [(0, False, entry(1, 2, 29.5, 18.25, segmentation=MASK)), (1, True, entry(10, 5, 50, 30))],
-        "b/one.png": [(1, False, entry(0, 0, 61, 37)), (1, False, entry(20.125, 7, 4 / 3, 3))],
-        "none.png": [],
+        "a/one.png": (
+            annotated_object(1, 2, 30.5, 20.25, area=300.5, outline=MASKS["polygons"]),
+            annotated_object(10, 5, 60, 35, label=1, crowd=True, outline=MASKS["run lengths"]),
+        ),
+        "b/one.png": (
+            annotated_object(0, 0, 61, 37, label=1, outline=MASKS["compressed"]),
+            annotated_object(20.125, 7, 20.125 + 4 / 3, 10, label=1),
+        ),
+        "none.png": (),
     }
     records = []
     for number, (name, objects) in enumerate(rows.items(), start=7):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (61, 37), (number, 0, 0)).save(path)
-        labels, crowd, entries = zip(*objects, strict=True) if objects else ((), (), ())
-        boxes = tuple((x, y, x + w, y + h) for x, y, w, h in (each["bbox"] for each in entries))
-        records.append(Record(number, path, 61, 37, boxes, labels, crowd, entries, name))
+        records.append(Record(image_id=number, path=path, width=61, height=37, objects=objects, file_name=name))
     return AnnotatedImages(tuple(records), ("cat", "dog, large"), (3, 5), tmp_path / "images")
 
 
@@ -41,11 +49,10 @@ def told(dataset: AnnotatedImages, *, crowds: bool = True) -> list:
     """Images with classes, crowd flags and rounded boxes, whatever their names and ids."""
     rows = []
     for record in dataset.records:
-        objects = zip(record.labels, record.crowd, record.boxes_xyxy, strict=True)
         kept = [
-            (dataset.classes[label], crowd, *(round(side, 6) for side in box))
-            for label, crowd, box in objects
-            if crowds or not crowd
+            (dataset.classes[each.label], each.crowd, *(round(side, 6) for side in each.box_xyxy))
+            for each in record.objects
+            if crowds or not each.crowd
         ]
         rows.append((record.width, record.height, record.path.read_bytes(), kept))
     return rows
@@ -61,9 +68,21 @@ def test_coco_holds_everything(data, tmp_path):
     assert told(back) == told(data)
     assert (back.classes, back.category_ids) == (data.classes, data.category_ids)
     for ours, theirs in zip(back.records, data.records, strict=True):
-        assert (ours.image_id, ours.file_name) == (theirs.image_id, theirs.file_name)
-        for found, wanted in zip(ours.annotations, theirs.annotations, strict=True):
-            assert {name: found[name] for name in wanted} == wanted
+        assert (ours.image_id, ours.file_name, ours.objects) == (theirs.image_id, theirs.file_name, theirs.objects)
+
+
+def test_coco_writes_outlines_exactly_as_they_were_read(data, tmp_path):
+    """Numbers stay whole or fractions, and a compressed string stays that string."""
+    convert({"train": data}, "coco", tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "train.json").read_text())["annotations"]
+    assert [each.get("segmentation") for each in written] == [
+        [[1.0, 2.0, 30.5, 2.0, 30.5, 20.25], [40, 3, 50, 3, 50, 9, 40, 9]],
+        {"size": [37, 61], "counts": [100, 57, 37 * 61 - 157]},
+        {"size": [37, 61], "counts": "eWe03n0O1N2"},
+        None,
+    ]
+    assert all(type(side) is int for side in written[0]["segmentation"][1])
+    assert [each["area"] for each in written] == [300.5, 1500, 61 * 37, pytest.approx(4)]
 
 
 def test_voc_holds_boxes_and_crowds(data, tmp_path):
@@ -78,17 +97,10 @@ def test_yolo_holds_boxes(data, tmp_path):
 @pytest.mark.parametrize("first", FORMATS)
 @pytest.mark.parametrize("second", FORMATS)
 def test_there_and_back(data, tmp_path, first, second):
-    plain = [[not crowd for crowd in record.crowd] for record in data.records]
-    keep = [
-        dataclasses.replace(
-            record,
-            **{
-                name: tuple(value for value, kept in zip(getattr(record, name), flags, strict=True) if kept)
-                for name in ("boxes_xyxy", "labels", "crowd", "annotations")
-            },
-        )
-        for record, flags in zip(data.records, plain, strict=True)
-    ]
+    keep = (
+        dataclasses.replace(record, objects=tuple(each for each in record.objects if not each.crowd))
+        for record in data.records
+    )
     data = dataclasses.replace(data, records=tuple(keep))
     once = there(data, first, tmp_path / "once")
     twice = there(once, second, tmp_path / "twice")
@@ -109,3 +121,19 @@ def test_nothing_is_overwritten(data, tmp_path):
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not an empty folder"):
         convert({"train": data}, "voc", tmp_path / "out")
+
+
+def test_an_unknown_format_is_refused_with_the_nearest(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"to: there is no format 'yollo': did you mean 'yolo'\?"):
+        convert({"train": data}, "yollo", tmp_path / "out")
+    with pytest.raises(ConfigError, match="known are coco, voc or yolo"):
+        convert({"train": data}, "?", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_the_table_says_that_is_lost_is_lost(name, data, tmp_path):
+    """`loses` is empty exactly where a data set comes back as it was."""
+    back = there(data, name, tmp_path / "out")
+    same = [record.objects for record in back.records] == [record.objects for record in data.records]
+    assert same is not bool(FORMATS[name].loses)

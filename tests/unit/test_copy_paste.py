@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from records import annotated_object
 
 from fpnkit.data.annotated import AnnotatedImages, Record
 from fpnkit.data.augment import Augment, AugmentConfig, CopyPaste
 from fpnkit.data.loader import make_training_loader
+from fpnkit.data.outlines import Polygons, RunLengths
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
 
 SIDE = 64
@@ -19,8 +21,9 @@ TRIANGLE = [10.0, 10.0, 40.0, 10.0, 10.0, 40.0]
 
 def record(tmp_path, name: str, colour: str, *, polygon=TRIANGLE, crowd=False, box=(10.0, 10.0, 40.0, 40.0)) -> Record:
     Image.new("RGB", (SIDE, SIDE), colour).save(tmp_path / f"{name}.png")
-    annotation = {"segmentation": [polygon] if polygon else {"size": [SIDE, SIDE], "counts": [0, 9]}}
-    return Record(1, tmp_path / f"{name}.png", SIDE, SIDE, (box,), (2,), (crowd,), (annotation,))
+    outline = Polygons((tuple(polygon),)) if polygon else RunLengths((SIDE, SIDE), (0, SIDE * SIDE))
+    only = annotated_object(*box, label=2, crowd=crowd, outline=outline)
+    return Record(image_id=1, path=tmp_path / f"{name}.png", width=SIDE, height=SIDE, objects=(only,))
 
 
 def dataset(*records: Record) -> AnnotatedImages:
@@ -98,6 +101,6 @@ def test_a_loader_pastes_the_same_whatever_loads_it(tmp_path):
     for workers in (0, 2):
         loader, _ = make_training_loader(data, preprocess, STILL, seed=3, batch_size=3, workers=workers)
         ((batch, targets, _),) = list(loader)
-        batches.append((batch.images, targets.boxes_xyxy))
-        assert any(len(image.unique()) == 2 for image in batch.images.mul(255).round())
+        batches.append((batch.pixels, targets.boxes_xyxy))
+        assert any(len(image.unique()) == 2 for image in batch.pixels)
     assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))

@@ -87,7 +87,9 @@ def test_yolo_boxes_and_polygons(yolo):
     assert record.labels == (1, 0)
     assert record.boxes_xyxy[0] == pytest.approx((15, 15, 45, 25))
     assert record.boxes_xyxy[1] == pytest.approx((6, 4, 30, 24))
-    assert record.annotations[1]["segmentation"] == [pytest.approx([6, 4, 30, 4, 30, 24])]
+    assert record.objects[0].outline is None
+    (polygon,) = record.objects[1].outline.polygons
+    assert polygon == pytest.approx([6, 4, 30, 4, 30, 24])
     assert read_data(f"{yolo}:val").records[0].labels == ()
     assert len(read_data(yolo).records) == 2
 

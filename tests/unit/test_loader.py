@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from records import annotated_object
 
 from fpnkit.data.annotated import AnnotatedImages, Record
 from fpnkit.data.augment import Augment, AugmentConfig
@@ -26,8 +27,8 @@ def painted(path, width: int = 80, height: int = 60, boxes=(BOX,), **changes) ->
     for x1, y1, x2, y2 in boxes:
         pixels[int(y1) : int(y2), int(x1) : int(x2)] = 255
     Image.fromarray(pixels).save(path)
-    record = Record(1, path, width, height, boxes, tuple(range(len(boxes))), (False,) * len(boxes))
-    return replace(record, **changes)
+    objects = tuple(annotated_object(*box, label=label) for label, box in enumerate(boxes))
+    return replace(Record(image_id=1, path=path, width=width, height=height, objects=objects), **changes)
 
 
 @pytest.fixture
@@ -92,10 +93,10 @@ def test_resuming_anywhere_gives_the_rest_of_the_same_order():
 def test_a_resumed_loader_gives_the_remaining_batches(folder):
     augment = AugmentConfig(crop=64)
     loader, _ = make_loader(dataset(folder, augment), batch_size=2, workers=0, shuffle=True)
-    whole = [batch.images for batch, _, _ in loader]
+    whole = [batch.pixels for batch, _, _ in loader]
     loader, sampler = make_loader(dataset(folder, augment), batch_size=2, workers=0, shuffle=True)
     sampler.numbers = range(1, 3)
-    rest = [batch.images for batch, _, _ in loader]
+    rest = [batch.pixels for batch, _, _ in loader]
     assert len(whole) == 3
     assert len(rest) == len(loader) == 2
     assert all(torch.equal(a, b) for a, b in zip(rest, whole[1:], strict=True))
@@ -112,7 +113,7 @@ def test_samples_are_the_same_with_and_without_workers(folder):
         batches.append(list(loader))
     for (batch, targets, records), *others in zip(*batches, strict=True):
         for other, other_targets, other_records in others:
-            assert torch.equal(batch.images, other.images)
+            assert torch.equal(batch.pixels, other.pixels)
             assert torch.equal(targets.boxes_xyxy, other_targets.boxes_xyxy)
             assert records == other_records
 
@@ -176,7 +177,8 @@ def test_objects_cropped_away_are_dropped_with_their_labels(tmp_path):
 def test_labels_and_crowds_follow_their_boxes(tmp_path, monkeypatch):
     boxes = ((0.0, 0.0, 10.0, 10.0), (10.0, 10.0, 20.0, 20.0), (20.0, 20.0, 30.0, 30.0))
     record = painted(tmp_path / "a.png", 32, 32, boxes=boxes)
-    record = replace(record, labels=(5, 6, 7), crowd=(False, True, False))
+    objects = (replace(each, label=5 + number, crowd=number == 1) for number, each in enumerate(record.objects))
+    record = replace(record, objects=tuple(objects))
     data = dataset(AnnotatedImages((record,), tuple("abcdefgh"), tuple(range(8)), tmp_path), AugmentConfig(crop=32))
     left = torch.tensor([2, 1])
     data.augment = lambda image, record: (image, torch.tensor(record.boxes_xyxy)[left], left)
@@ -210,7 +212,7 @@ def test_a_batch_carries_sizes_targets_and_records(folder):
     loader, _ = make_loader(dataset(folder), batch_size=6, workers=0, shuffle=False)
     batch, targets, records = next(iter(loader))
     assert records == list(folder.records)
-    assert batch.original_sizes.tolist() == [[record.height, record.width] for record in records]
+    assert batch.original_hw.tolist() == [[record.height, record.width] for record in records]
     assert targets.valid.tolist() == [[True]] * 5 + [[False]]
 
 

@@ -1,17 +1,16 @@
-"""Checked annotations: the one form that every reader ends in, whatever the files were."""
+"""Checked annotations: what every format is read into."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .checks import is_number
+from .outlines import Outline
 
 Box = tuple[float, float, float, float]
 
@@ -28,18 +27,36 @@ class Problem:
         return f"{self.file}: {self.record}: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnnotatedObject:
+    """One object of an image, in original pixels.
+
+    Attributes:
+        box_xyxy: inside the image.
+        label: index into the data set's classes.
+        crowd: a region whose objects are not told apart, or an object too difficult to count (VOC).
+        bbox: x, y, width and height as they were read: it may stand out of the image a little.
+        area: pixels that the object covers: as annotated, else those of `bbox`.
+        outline: polygons or run lengths as they were read, if there are any.
+    """
+
+    box_xyxy: Box
+    label: int
+    crowd: bool = False
+    bbox: Box
+    area: float
+    outline: Outline | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """One image and its objects, in original pixels.
+    """One image and its objects.
 
     Attributes:
         image_id: the data set's own id.
         path: the image file.
         width, height: pixels, as annotated.
-        boxes_xyxy: M boxes, inside the image.
-        labels: M indices into the data set's classes.
-        crowd: M flags: a region whose objects are not told apart, or an object too difficult to count (VOC).
-        annotations: M annotations as they were read, in COCO's form: `bbox` not clipped, `area`, `segmentation`.
+        objects: M of them; none on a background image.
         file_name: of the image, relative to the images' folder.
     """
 
@@ -47,11 +64,23 @@ class Record:
     path: Path
     width: int
     height: int
-    boxes_xyxy: tuple[Box, ...]
-    labels: tuple[int, ...]
-    crowd: tuple[bool, ...]
-    annotations: tuple[dict[str, Any], ...] = ()
+    objects: tuple[AnnotatedObject, ...] = ()
     file_name: str = ""
+
+    @property
+    def boxes_xyxy(self) -> tuple[Box, ...]:
+        """M boxes, inside the image."""
+        return tuple(each.box_xyxy for each in self.objects)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """M indices into the data set's classes."""
+        return tuple(each.label for each in self.objects)
+
+    @property
+    def crowd(self) -> tuple[bool, ...]:
+        """M flags, see `AnnotatedObject`."""
+        return tuple(each.crowd for each in self.objects)
 
 
 @dataclass(frozen=True)
@@ -79,12 +108,12 @@ def first_of(problems: Sequence[Problem]) -> str:
 
 
 def require_objects(dataset: AnnotatedImages) -> None:
-    """Refuse a data set in which there is nothing to find, before it costs a training.
+    """Refuse a data set in which there is nothing to find, before a training is spent on it.
 
     Raises:
         DataError: it holds no object of its classes; crowds do not count.
     """
-    if all(all(record.crowd) for record in dataset.records):
+    if all(each.crowd for record in dataset.records for each in record.objects):
         raise DataError(f"{dataset.path}: no object of {', '.join(dataset.classes)} in it")
 
 
@@ -95,14 +124,18 @@ def ground_truth(dataset: AnnotatedImages) -> dict[str, list[dict[str, Any]]]:
         Images, categories, and the annotations of the records with the box and area that the file gives; ids of
         annotations are counted from 1, since pycocotools takes an object of id 0 for none.
     """
-    annotations: list[dict[str, Any]] = []
-    for record in dataset.records:
-        for label, crowd, entry in zip(record.labels, record.crowd, record.annotations, strict=True):
-            number, category = len(annotations) + 1, dataset.category_ids[label]
-            annotations.append(
-                {"id": number, "image_id": record.image_id, "category_id": category, "bbox": entry["bbox"]}
-                | {"area": object_area(entry), "iscrowd": int(crowd)}
-            )
+    pairs = [(record, each) for record in dataset.records for each in record.objects]
+    annotations = [
+        {
+            "id": number,
+            "image_id": record.image_id,
+            "category_id": dataset.category_ids[each.label],
+            "bbox": list(each.bbox),
+            "area": each.area,
+            "iscrowd": int(each.crowd),
+        }
+        for number, (record, each) in enumerate(pairs, start=1)
+    ]
     images = [{"id": each.image_id, "width": each.width, "height": each.height} for each in dataset.records]
     return {"images": images, "annotations": annotations, "categories": categories(dataset)}
 
@@ -111,13 +144,6 @@ def categories(dataset: AnnotatedImages) -> list[dict[str, Any]]:
     """The classes as COCO lists them."""
     pairs = zip(dataset.category_ids, dataset.classes, strict=True)
     return [{"id": number, "name": name} for number, name in pairs]
-
-
-def object_area(entry: dict[str, Any]) -> float:
-    """Pixels that an object covers: as annotated, else those of its box."""
-    area: Any = entry.get("area")
-    usable = is_number(area) and 0 <= area < math.inf
-    return area if usable else entry["bbox"][2] * entry["bbox"][3]
 
 
 def selected(
@@ -154,15 +180,10 @@ def selected(
     return replace(dataset, records=records, classes=tuple(order), category_ids=ids)
 
 
-def _relabelled(record: Record, labels: dict[int, int]) -> Record:
-    left = [index for index, label in enumerate(record.labels) if label in labels]
-    return replace(
-        record,
-        boxes_xyxy=tuple(record.boxes_xyxy[index] for index in left),
-        labels=tuple(labels[record.labels[index]] for index in left),
-        crowd=tuple(record.crowd[index] for index in left),
-        annotations=tuple(record.annotations[index] for index in left),
-    )
+def _relabelled(record: Record, labels: Mapping[int, int]) -> Record:
+    """The objects whose label is a key of `labels`, with its value for a label."""
+    kept = (replace(each, label=labels[each.label]) for each in record.objects if each.label in labels)
+    return replace(record, objects=tuple(kept))
 
 
 def _require_class(name: str, known: Sequence[str], path: Path) -> None:
@@ -183,10 +204,9 @@ def joined(datasets: Sequence[AnnotatedImages]) -> AnnotatedImages:
     classes = tuple(dict.fromkeys(name for each in datasets for name in each.classes))
     records: list[Record] = []
     for each in datasets:
-        labels = [classes.index(name) for name in each.classes]
+        labels = {label: classes.index(name) for label, name in enumerate(each.classes)}
         for record in each.records:
-            new = tuple(labels[label] for label in record.labels)
-            records.append(replace(record, image_id=len(records) + 1, labels=new))
+            records.append(replace(_relabelled(record, labels), image_id=len(records) + 1))
     problems = tuple(problem for each in datasets for problem in each.problems)
     ids = tuple(range(1, len(classes) + 1))
     return AnnotatedImages(tuple(records), classes, ids, Path(", ".join(str(each.path) for each in datasets)), problems)

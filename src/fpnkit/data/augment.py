@@ -15,8 +15,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ..errors import ConfigError
-from .annotated import AnnotatedImages, Record
-from .tensors import record_tensor
+from .annotated import AnnotatedImages, AnnotatedObject, Record
+from .images import MAX_PIXELS
+from .outlines import Polygons
+from .read import read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,11 @@ class AugmentConfig:
         for name in ("flip", "min_visible", "colour", "paste"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+
+
+def record_tensor(record: Record, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """A record's image, (3, H, W) uint8, see `read_record`."""
+    return torch.from_numpy(read_record(record, max_pixels=max_pixels)).movedim(-1, 0)
 
 
 class Augment:
@@ -99,13 +106,19 @@ class CopyPaste:
         dataset: where objects come from: those with polygons that are no crowds.
         augment: what happens to their image before.
         chance: of an image to get some.
+        max_pixels: see `read_image`.
     """
 
-    def __init__(self, dataset: AnnotatedImages, augment: Augment, chance: float) -> None:
+    def __init__(
+        self, dataset: AnnotatedImages, augment: Augment, chance: float, *, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.augment = augment
         self.chance = chance
-        outlined = ((record, _outlined(record)) for record in dataset.records)
-        self.donors = [(record, objects) for record, objects in outlined if objects]
+        self.max_pixels = max_pixels
+        outlined = (
+            replace(record, objects=tuple(filter(_can_be_pasted, record.objects))) for record in dataset.records
+        )
+        self.donors = [record for record in outlined if record.objects]
 
     def __call__(
         self, image: Tensor, boxes: Tensor, labels: Tensor, crowd: Tensor
@@ -116,14 +129,15 @@ class CopyPaste:
         """
         if not self.donors or torch.rand(()) >= self.chance:
             return image, boxes, labels, crowd
-        record, objects = self.donors[int(torch.randint(len(self.donors), ()))]
-        chosen = [each for each in objects if torch.rand(()) < 0.5] or [objects[0]]
-        source, masks = record_tensor(record), torch.stack([_mask(record, each) for each in chosen])
-        only = _only(record, chosen)
-        source, new_boxes, left, masks = self.augment.with_masks(source, only, masks)
+        donor = self.donors[int(torch.randint(len(self.donors), ()))]
+        chosen = tuple(each for each in donor.objects if torch.rand(()) < 0.5) or donor.objects[:1]
+        donor = replace(donor, objects=chosen)
+        source = record_tensor(donor, max_pixels=self.max_pixels)
+        masks = torch.stack([_mask(each, donor) for each in chosen])
+        source, new_boxes, left, masks = self.augment.with_masks(source, donor, masks)
         covered = masks[left].bool().any(dim=0)
         kept = crowd | (_covered(boxes, covered) <= 1 - self.augment.min_visible)
-        new_labels = torch.tensor(only.labels, dtype=torch.int64)[left]
+        new_labels = torch.tensor(donor.labels, dtype=torch.int64)[left]
         return (
             torch.where(covered, source, image),
             torch.cat([boxes[kept], new_boxes]),
@@ -132,31 +146,16 @@ class CopyPaste:
         )
 
 
-def _outlined(record: Record) -> list[int]:
-    return [
-        index
-        for index, (annotation, crowd) in enumerate(zip(record.annotations, record.crowd, strict=False))
-        if not crowd and isinstance(annotation.get("segmentation"), list) and annotation["segmentation"]
-    ]
+def _can_be_pasted(each: AnnotatedObject) -> bool:
+    return isinstance(each.outline, Polygons) and not each.crowd
 
 
-def _only(record: Record, chosen: Sequence[int]) -> Record:
-    """A record of some of its objects."""
-    return replace(
-        record,
-        boxes_xyxy=tuple(record.boxes_xyxy[each] for each in chosen),
-        labels=tuple(record.labels[each] for each in chosen),
-        crowd=tuple(record.crowd[each] for each in chosen),
-        annotations=tuple(record.annotations[each] for each in chosen),
-    )
-
-
-def _mask(record: Record, index: int) -> Tensor:
+def _mask(each: AnnotatedObject, record: Record) -> Tensor:
     """(H, W) uint8, 1 inside the object's polygons."""
+    assert isinstance(each.outline, Polygons)
     canvas = Image.new("L", (record.width, record.height))
-    for polygon in record.annotations[index]["segmentation"]:
-        if len(polygon) >= 6:
-            ImageDraw.Draw(canvas).polygon(polygon, fill=1, outline=1)
+    for polygon in each.outline.polygons:
+        ImageDraw.Draw(canvas).polygon(polygon, fill=1, outline=1)
     return torch.from_numpy(np.array(canvas))
 
 

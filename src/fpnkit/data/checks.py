@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
-from pathlib import PurePosixPath
 from typing import Any
+
+from .paths import leads_out
 
 BORDER_TOLERANCE = 2.0
 """Pixels by which a box may stand out of its image, as rounding in real data sets makes it; it is clipped."""
@@ -14,8 +14,6 @@ LARGEST = 2**53
 """Beyond, floats do not tell neighbouring whole numbers apart."""
 
 NO_ID = "expected an object with an integer id"
-
-_DRIVE = re.compile("[A-Za-z]:")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
@@ -64,19 +62,33 @@ def annotation_problem(
         return f"category_id {shown(entry.get('category_id'))} is not among the categories"
     if entry.get("iscrowd") not in (0, 1, None):
         return f"expected iscrowd 0 or 1, got {shown(entry['iscrowd'])}"
-    mask_problem = _mask_problem(entry.get("segmentation"))
-    return _box_problem(entry.get("bbox"), images[entry["image_id"]]) or mask_problem
+    image = images[entry["image_id"]]
+    return _box_problem(entry.get("bbox"), image) or _mask_problem(entry.get("segmentation"), image)
 
 
-def _mask_problem(mask: Any) -> str | None:
-    """Polygons, or COCO's run lengths."""
-    if mask is None or (isinstance(mask, dict) and {"size", "counts"} <= mask.keys()):
+def _mask_problem(mask: Any, image: dict[str, Any]) -> str | None:
+    """Of a `segmentation`: polygons, or COCO's run lengths of the whole image; None and an empty list are no mask."""
+    if mask is None:
         return None
+    if isinstance(mask, dict) and {"size", "counts"} <= mask.keys():
+        return _run_lengths_problem(mask["size"], mask["counts"], [image["height"], image["width"]])
     if not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
         return f"expected segmentation as polygons or run lengths, got {shown(mask)}"
     for polygon in mask:
         if len(polygon) < 6 or len(polygon) % 2 or not all(is_number(each) and abs(each) < LARGEST for each in polygon):
             return f"expected polygons of three or more points, x and y of each, got {shown(polygon)}"
+    return None
+
+
+def _run_lengths_problem(size: Any, counts: Any, image_hw: list[int]) -> str | None:
+    if size != image_hw:
+        return f"expected run lengths of the image's size [height, width] {image_hw}, got size {shown(size)}"
+    if isinstance(counts, str) and counts:
+        return None
+    if not isinstance(counts, list) or not all(_is_whole(each) and each >= 0 for each in counts):
+        return f"expected run lengths with counts as a string or numbers of pixels, got {shown(counts)}"
+    if sum(counts) != image_hw[0] * image_hw[1]:
+        return f"run lengths count {shown(sum(counts))} pixels, their image has {image_hw[0] * image_hw[1]}"
     return None
 
 
@@ -94,17 +106,6 @@ def _box_problem(box: Any, image: dict[str, Any]) -> str | None:
     return None
 
 
-def leads_out(name: str) -> bool:
-    """Whether a path that a file names leaves the folder that it is relative to."""
-    place = PurePosixPath(slashed(name))
-    return place.is_absolute() or ".." in place.parts or bool(_DRIVE.match(name))
-
-
-def slashed(name: str) -> str:
-    """A file_name as written on Windows, too."""
-    return name.replace("\\", "/")
-
-
 def is_number(value: Any) -> bool:
     """JSON's true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -113,11 +114,15 @@ def is_number(value: Any) -> bool:
 def is_id(entry: Any) -> bool:
     """Whether a record is an object with a usable id."""
     number = entry.get("id") if isinstance(entry, dict) else None
-    return isinstance(number, int) and not isinstance(number, bool) and abs(number) < LARGEST
+    return _is_whole(number) and abs(number) < LARGEST
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _known_id(value: Any, known: dict[int, Any]) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value in known
+    return _is_whole(value) and value in known
 
 
 def id_or_place(entry: Any, place: int) -> str:

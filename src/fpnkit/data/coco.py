@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .annotated import AnnotatedImages, categories, object_area, selected
+from .annotated import AnnotatedImages, ground_truth, selected
 from .checks import id_or_place
+from .data_format import DataFormat
+from .paths import slashed
 from .source import Place, Source, checked
+from .writing import copy_images, image_names
 
 
 def read_coco(
@@ -77,22 +80,85 @@ def load_coco(path: Path) -> dict[str, list[Any]]:
 
 
 def as_coco(dataset: AnnotatedImages) -> dict[str, list[dict[str, Any]]]:
-    """A data set as the content of a COCO file; masks are kept."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for record in dataset.records:
-        images.append(
-            {"id": record.image_id, "file_name": record.file_name, "width": record.width, "height": record.height}
-        )
-        for label, crowd, entry in zip(record.labels, record.crowd, record.annotations, strict=True):
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": record.image_id,
-                "category_id": dataset.category_ids[label],
-                "bbox": entry["bbox"],
-                "area": object_area(entry),
-                "iscrowd": int(crowd),
-            }
-            mask = {"segmentation": entry["segmentation"]} if entry.get("segmentation") else {}
-            annotations.append(annotation | mask)
-    return {"images": images, "annotations": annotations, "categories": categories(dataset)}
+    """A data set as the content of a COCO file; outlines are kept as they were read."""
+    content = ground_truth(dataset)
+    for image, record in zip(content["images"], dataset.records, strict=True):
+        image["file_name"] = record.file_name
+    objects = (each for record in dataset.records for each in record.objects)
+    for entry, each in zip(content["annotations"], objects, strict=True):
+        if each.outline:
+            entry["segmentation"] = each.outline.as_coco()
+    return content
+
+
+def _sniff(path: Path) -> tuple[Path, str | None] | None:
+    """A .json, or a folder with some."""
+    found = bool(_jsons(path)) if path.is_dir() else path.suffix.lower() == ".json"
+    return (path, None) if found else None
+
+
+def _splits(root: Path) -> tuple[str, ...]:
+    """Of a folder with several files."""
+    jsons = _jsons(root) if root.is_dir() else {}
+    return tuple(jsons) if len(jsons) > 1 else ()
+
+
+def _read(root: Path, split: str | None, images_dir: Path | None) -> list[Source]:
+    """Raises: see `coco_source`; or its images are not found."""
+    jsons = _jsons(root) if root.is_dir() else {"": root}
+    files = [jsons[split]] if split else list(jsons.values())
+    return [coco_source(file, images_dir or _images_beside(file)) for file in files]
+
+
+def _write(splits: Mapping[str, AnnotatedImages], out: Path, on_image: Callable[[], None]) -> int:
+    for split, dataset in splits.items():
+        names = image_names(dataset, set())
+        copy_images(dataset, out / split, names, on_image)
+        content = as_coco(dataset)
+        for image in content["images"]:
+            image["file_name"] = names[image["id"]]
+        (out / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    return 0
+
+
+def _jsons(folder: Path) -> dict[str, Path]:
+    """Split -> annotation file of a COCO folder: train.json, or annotations/instances_train2017.json."""
+    files = sorted((folder / "annotations").glob("*.json")) or sorted(folder.glob("*.json"))
+    instances = [each for each in files if each.stem.startswith("instances_")]
+    return {each.stem.removeprefix("instances_"): each for each in instances or files}
+
+
+def _images_beside(file: Path) -> Path:
+    """The folder with a COCO file's images, of those that are usual."""
+    first = next((each for each in load_coco(file)["images"] if isinstance(each, dict)), {})
+    name = slashed(str(first.get("file_name", "")))
+    tried = list(_usual(file))
+    for folder in tried:
+        if name and (folder / name).is_file():
+            return folder
+    for folder in tried:
+        if folder.is_dir() and folder != file.parent:
+            return folder
+    raise DataError(f"{file}: its images are not in {', '.join(map(str, tried))}: name their folder as images_dir")
+
+
+def _usual(file: Path) -> Iterator[Path]:
+    name = file.stem.removeprefix("instances_")
+    for base in (file.parent, file.parent.parent):
+        yield base / name
+        yield base / "images" / name
+        yield base / "images"
+    yield file.parent
+
+
+FORMAT = DataFormat(
+    name="coco",
+    title="COCO",
+    description="a COCO .json (or a folder that holds it)",
+    writes="SPLIT.json, and SPLIT/ with the images",
+    images_apart=True,
+    sniff=_sniff,
+    splits=_splits,
+    read=_read,
+    write=_write,
+)

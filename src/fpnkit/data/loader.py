@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError, DataError
-from ..structures import ImageBatch, Targets
+from ..structures import PixelBatch, Targets
 from .annotated import AnnotatedImages, Record
-from .augment import Augment, AugmentConfig, CopyPaste
+from .augment import Augment, AugmentConfig, CopyPaste, record_tensor
+from .images import MAX_PIXELS
 from .preprocess import Preprocess
-from .tensors import record_tensor
 
 
 class DetectionDataset(Dataset):
@@ -25,6 +24,7 @@ class DetectionDataset(Dataset):
         augment: for training.
         paste: with `augment`: objects of other images.
         seed: with the epoch and index, the only source of chance.
+        max_pixels: see `read_image`.
     """
 
     def __init__(
@@ -35,12 +35,14 @@ class DetectionDataset(Dataset):
         augment: Augment | None = None,
         paste: CopyPaste | None = None,
         seed: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.dataset = dataset
         self.preprocess = preprocess
         self.augment = augment
         self.paste = paste
         self.seed = seed
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.dataset.records)
@@ -50,7 +52,7 @@ class DetectionDataset(Dataset):
         epoch, index = key
         record = self.dataset.records[index]
         seed = hash((self.seed, epoch, index)) & 0xFFFFFFFF
-        image = record_tensor(record)
+        image = record_tensor(record, max_pixels=self.max_pixels)
         labels, crowd = torch.tensor(record.labels, dtype=torch.int64), torch.tensor(record.crowd, dtype=torch.bool)
         if self.augment:
             with torch.random.fork_rng(devices=[]):
@@ -81,7 +83,7 @@ class DetectionDataset(Dataset):
         except DataError as error:
             return error
 
-    def collate(self, samples: Sequence[dict] | DataError) -> tuple[ImageBatch, Targets, list[Record]] | DataError:
+    def collate(self, samples: Sequence[dict] | DataError) -> tuple[PixelBatch, Targets, list[Record]] | DataError:
         """Samples -> batch of pixels (see `Preprocess.normalise`), padded targets, their records."""
         if isinstance(samples, DataError):
             return samples
@@ -159,7 +161,7 @@ class BatchSampler(Sampler):
 class BatchLoader(DataLoader):
     """Raises a `DataError` here, whichever process met it."""
 
-    def __iter__(self) -> Generator[tuple[ImageBatch, Targets, list[Record]], None, None]:  # type: ignore[override]
+    def __iter__(self) -> Generator[tuple[PixelBatch, Targets, list[Record]], None, None]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, DataError):
                 raise batch
@@ -167,12 +169,26 @@ class BatchLoader(DataLoader):
 
 
 def make_loader(
-    dataset: DetectionDataset, *, batch_size: int, workers: int, shuffle: bool, rank: int = 0, processes: int = 1
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    shuffle: bool,
+    rank: int = 0,
+    processes: int = 1,
+    worker_init: Callable[[int], None] | None = None,
 ) -> tuple[BatchLoader, BatchSampler]:
     """A loader and the sampler that steers it; neither touches the global random state.
 
     Where there is a GPU, batches come in memory that it copies from by itself.
 
+    Args:
+        dataset: what to load.
+        batch_size: images that all processes take at a time.
+        workers: loading processes; 0 loads in this one.
+        shuffle: see `BatchSampler`.
+        rank, processes: see `BatchSampler`.
+        worker_init: called in each loading process with its number, before it loads.
     Raises:
         ConfigError: a batch that cannot be divided among the processes, or is larger than the data.
     """
@@ -189,7 +205,7 @@ def make_loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         collate_fn=dataset.collate,
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=worker_init,
         generator=torch.Generator(),  # else every pass draws from the global one
     )
     return loader, sampler
@@ -205,16 +221,20 @@ def make_training_loader(
     workers: int,
     rank: int = 0,
     processes: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    worker_init: Callable[[int], None] | None = None,
 ) -> tuple[BatchLoader, BatchSampler]:
     """A shuffled loader of augmented images, which are padded with the mean colour; see `make_loader`."""
     fill = [round(255 * mean) for mean in preprocess.config.mean]
     change = Augment(augment, fill=fill)
-    paste = CopyPaste(data, change, augment.paste) if augment.paste else None
-    dataset = DetectionDataset(data, preprocess, augment=change, paste=paste, seed=seed)
-    return make_loader(dataset, batch_size=batch_size, workers=workers, shuffle=True, rank=rank, processes=processes)
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the parent stops in order, and its workers with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    paste = CopyPaste(data, change, augment.paste, max_pixels=max_pixels) if augment.paste else None
+    dataset = DetectionDataset(data, preprocess, augment=change, paste=paste, seed=seed, max_pixels=max_pixels)
+    return make_loader(
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        shuffle=True,
+        rank=rank,
+        processes=processes,
+        worker_init=worker_init,
+    )

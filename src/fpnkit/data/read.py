@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DataError
-from .annotated import AnnotatedImages, Problem, Record, joined
-from .checks import slashed
-from .coco import coco_source, load_coco
-from .images import image_size
-from .source import Source, checked
-from .voc import voc_source, voc_splits
-from .yolo import yolo_source, yolo_splits
+import numpy as np
 
-EXPECTED = (
-    "expected a COCO .json (or a folder that holds it), a VOC folder with Annotations/ and JPEGImages/, "
-    "a VOC list in ImageSets/Main, or a YOLO data.yaml (or its folder)"
-)
+from ..errors import ConfigError, DataError
+from .annotated import AnnotatedImages, Problem, Record, joined
+from .data_format import DataFormat
+from .formats import FORMATS, by_name, listed
+from .images import MAX_PIXELS, as_rgb_array, image_wh
+from .source import checked
 
 
 @dataclass(frozen=True)
@@ -27,13 +22,13 @@ class DataPath:
     """What a path was found to be.
 
     Attributes:
-        format: `coco`, `voc` or `yolo`.
-        path: the COCO folder or file, the VOC folder, or data.yaml.
+        format: one of `FORMATS`.
+        path: the root of the data set: the COCO folder or file, the VOC folder, or data.yaml.
         splits: those that it has; empty when it is one whole.
         split: the one that was asked for.
     """
 
-    format: str
+    format: DataFormat
     path: Path
     splits: tuple[str, ...] = ()
     split: str | None = None
@@ -63,37 +58,77 @@ def find_data(text: str | Path) -> DataPath:
     return replace(found, split=split)
 
 
+def _look(path: Path) -> DataPath:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    almost = None
+    for each in FORMATS.values():
+        try:
+            found = each.sniff(path)
+        except DataError as error:
+            almost = almost or error
+        else:
+            if found:
+                root, split = found
+                return DataPath(each, root, each.splits(root), split)
+    raise almost or DataError(f"{path}: expected {listed([each.description for each in by_name()])}")
+
+
 def read_data(text: str | Path, *, images_dir: Path | None = None, strict: bool = False) -> AnnotatedImages:
     """Read and check annotated images.
 
     Args:
         text: a path, with `:SPLIT` behind it where it holds several; all of them are read without.
-        images_dir: where the images of a COCO file are; by default it is searched beside the file.
+        images_dir: the folder of the images, for a format that lets them be anywhere (COCO); by default it is searched
+            beside the annotations.
         strict: see `source.checked`.
     Raises:
         DataError: see `find_data` and `source.checked`.
+        ConfigError: `images_dir` for a format that says itself where its images are.
     """
     found = find_data(text)
-    whole = found.split or not found.splits or found.format == "voc"  # of VOC every annotation, in a list or not
-    splits = [found.split] if whole else list(found.splits)
-    return joined([checked(_source(found, split, images_dir), strict=strict) for split in splits])
+    if images_dir and not found.format.images_apart:
+        apart = listed([each.title for each in by_name() if each.images_apart])
+        raise ConfigError(
+            f"images_dir is for {apart}: {found.path} is {found.format.title}, which names its images itself"
+        )
+    sources = found.format.read(found.path, found.split, images_dir)
+    return joined([checked(each, strict=strict) for each in sources])
+
+
+def read_record(record: Record, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A record's image, (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: it cannot be read, see `read_image`, or is of another size than annotated.
+    """
+    image = as_rgb_array(record.path, max_pixels=max_pixels)
+    if reason := wrong_size(record, (image.shape[1], image.shape[0])):
+        raise DataError(f"{record.path}: {reason}")
+    return image
 
 
 def check_images(
-    dataset: AnnotatedImages, *, strict: bool = False, on_image: Callable[[], None] = lambda: None
+    dataset: AnnotatedImages,
+    *,
+    strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    on_image: Callable[[], None] = lambda: None,
 ) -> AnnotatedImages:
     """Decode every image, and leave out those that cannot be or are of another size than annotated.
 
     Args:
         dataset: with checked annotations.
         strict: a single bad image is an error.
+        max_pixels: images of more are bad, too.
         on_image: told of each image that was looked at.
     Raises:
         DataError: `strict`, or no image is left.
     """
     good, problems = [], list(dataset.problems)
     with ThreadPoolExecutor() as pool:
-        for record, reason in zip(dataset.records, pool.map(_image_problem, dataset.records), strict=True):
+        reasons = pool.map(lambda record: _image_problem(record, max_pixels), dataset.records)
+        for record, reason in zip(dataset.records, reasons, strict=True):
             on_image()
             if reason is None:
                 good.append(record)
@@ -106,84 +141,21 @@ def check_images(
     return replace(dataset, records=tuple(good), problems=tuple(problems))
 
 
-def _image_problem(record: Record) -> str | None:
+def _image_problem(record: Record, max_pixels: int) -> str | None:
     try:
-        size = image_size(record.path, decode=True)
+        found_wh = image_wh(record.path, decode=True, max_pixels=max_pixels)
     except DataError as error:
         return str(error).removeprefix(f"{record.path}: ")
-    return wrong_size(record, size)
+    return wrong_size(record, found_wh)
 
 
-def wrong_size(record: Record, size: tuple[int, int]) -> str | None:
+def wrong_size(record: Record, found_wh: tuple[int, int]) -> str | None:
     """What is wrong with an image of this width and height, if anything is."""
-    annotated = (record.width, record.height)
-    if size == annotated:
+    annotated_wh = (record.width, record.height)
+    if found_wh == annotated_wh:
         return None
-    turned = " (turned upright, as its EXIF says)" if size == annotated[::-1] else ""
-    return f"the image is {size[0]} x {size[1]} pixels{turned}, its annotation says {record.width} x {record.height}"
-
-
-def _look(path: Path) -> DataPath:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.is_dir():
-        if (path / "Annotations").is_dir():
-            return DataPath("voc", path, tuple(voc_splits(path)))
-        if (path / "data.yaml").is_file():
-            return DataPath("yolo", path / "data.yaml", tuple(yolo_splits(path / "data.yaml")))
-        if jsons := _jsons(path):
-            return DataPath("coco", path, tuple(jsons) if len(jsons) > 1 else ())
-        if (path / "labels").is_dir():
-            raise DataError(f"{path}: YOLO labels without {path / 'data.yaml'}: write one with the classes' names")
-    elif path.suffix.lower() in (".yaml", ".yml"):
-        return DataPath("yolo", path, tuple(yolo_splits(path)))
-    elif path.suffix == ".txt" and path.parent.name == "Main" and path.parent.parent.name == "ImageSets":
-        root = path.parent.parent.parent
-        return DataPath("voc", root, tuple(voc_splits(root)), path.stem)
-    elif path.suffix.lower() == ".json":
-        return DataPath("coco", path)
-    raise DataError(f"{path}: {EXPECTED}")
-
-
-def _jsons(folder: Path) -> dict[str, Path]:
-    """Split -> annotation file of a COCO folder: train.json, or annotations/instances_train2017.json."""
-    files = sorted((folder / "annotations").glob("*.json")) or sorted(folder.glob("*.json"))
-    instances = [each for each in files if each.stem.startswith("instances_")]
-    return {each.stem.removeprefix("instances_"): each for each in instances or files}
-
-
-def _source(found: DataPath, split: str | None, images_dir: Path | None) -> Source:
-    if found.format == "voc":
-        return voc_source(found.path, split)
-    if found.format == "yolo":
-        if split is None:
-            raise DataError(f"{found.path}: it names no train, val or test folder")
-        return yolo_source(found.path, split)
-    file = found.path
-    if file.is_dir():
-        jsons = _jsons(file)
-        file = jsons[split] if split else next(iter(jsons.values()))
-    return coco_source(file, images_dir or _images_beside(file))
-
-
-def _images_beside(file: Path) -> Path:
-    """The folder with a COCO file's images, of those that are usual."""
-    first = next((each for each in load_coco(file)["images"] if isinstance(each, dict)), {})
-    name = slashed(str(first.get("file_name", "")))
-    tried = list(_usual(file))
-    for folder in tried:
-        if name and (folder / name).is_file():
-            return folder
-    for folder in tried:
-        if folder.is_dir() and folder != file.parent:
-            return folder
-    raise DataError(f"{file}: its images are not in {', '.join(map(str, tried))}: say where they are with --images")
-
-
-def _usual(file: Path) -> Iterator[Path]:
-    name = file.stem.removeprefix("instances_")
-    for base in (file.parent, file.parent.parent):
-        yield base / name
-        yield base / "images" / name
-        yield base / "images"
-    yield file.parent
+    turned = " (turned upright, as its EXIF says)" if found_wh == annotated_wh[::-1] else ""
+    return (
+        f"the image is {found_wh[0]} x {found_wh[1]} pixels{turned}, "
+        f"its annotation says {record.width} x {record.height}"
+    )

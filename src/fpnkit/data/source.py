@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .annotated import AnnotatedImages, Box, Problem, Record, first_of
-from .checks import annotation_problem, category_problem, image_problem, shown, slashed
+from .annotated import AnnotatedImages, AnnotatedObject, Box, Problem, Record, first_of
+from .checks import annotation_problem, category_problem, image_problem, is_number, shown
+from .outlines import outline_from_coco
+from .paths import slashed
 
 Place = tuple[str, str]
 """The file, and the record in it."""
@@ -75,7 +78,8 @@ def checked(source: Source, *, strict: bool = False) -> AnnotatedImages:
     if problems and (strict or not images):
         raise DataError(first_of(problems))
     ids = tuple(sorted(names))
-    records = tuple(_record(number, image, objects[number], ids) for number, image in images.items())
+    labels = {number: label for label, number in enumerate(ids)}
+    records = tuple(_record(number, image, objects[number], labels) for number, image in images.items())
     return AnnotatedImages(records, tuple(names[each] for each in ids), ids, source.path, problems)
 
 
@@ -154,17 +158,27 @@ def _annotations(
     return objects
 
 
-def _record(number: int, image: dict[str, Any], entries: list[dict[str, Any]], ids: tuple[int, ...]) -> Record:
+def _record(number: int, image: dict[str, Any], entries: list[dict[str, Any]], labels: dict[int, int]) -> Record:
     return Record(
         image_id=number,
         path=image["path"],
         width=image["width"],
         height=image["height"],
-        boxes_xyxy=tuple(_clipped(entry["bbox"], image) for entry in entries),
-        labels=tuple(ids.index(entry["category_id"]) for entry in entries),
-        crowd=tuple(bool(entry.get("iscrowd")) for entry in entries),
-        annotations=tuple(entries),
+        objects=tuple(_object(entry, image, labels) for entry in entries),
         file_name=image["file_name"],
+    )
+
+
+def _object(entry: dict[str, Any], image: dict[str, Any], labels: dict[int, int]) -> AnnotatedObject:
+    area = entry.get("area")
+    usable = is_number(area) and 0 <= area < math.inf
+    return AnnotatedObject(
+        box_xyxy=_clipped(entry["bbox"], image),
+        label=labels[entry["category_id"]],
+        crowd=bool(entry.get("iscrowd")),
+        bbox=tuple(entry["bbox"]),
+        area=area if usable else entry["bbox"][2] * entry["bbox"][3],
+        outline=outline_from_coco(entry.get("segmentation")),
     )
 
 

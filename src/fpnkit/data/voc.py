@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DataError
-from .annotated import AnnotatedImages, Problem, Record
-from .checks import leads_out, shown, slashed
-from .images import SUFFIXES
+from .annotated import AnnotatedImages, Box, Problem, Record
+from .checks import shown
+from .data_format import DataFormat
+from .paths import SUFFIXES, leads_out, slashed
 from .source import Places, Source
+from .writing import copy_images, image_names
 
 LARGEST_FILE = 10_000_000
 """Bytes of one annotation file; nobody draws so many boxes."""
@@ -164,12 +166,12 @@ def _whole(text: str | None) -> Any:
         return text
 
 
-def write_voc(root: Path, dataset: AnnotatedImages, split: str, names: dict[int, str]) -> int:
+def write_voc(root: Path, dataset: AnnotatedImages, split: str, names: Mapping[int, str]) -> int:
     """Write annotations and the list of a split; the images are not touched.
 
     Args:
         root: of the VOC folder.
-        dataset: what to write; ids and masks have no place in VOC.
+        dataset: what to write; ids and outlines have no place in VOC.
         split: name of its list.
         names: image id -> name of the file in JPEGImages.
     Returns:
@@ -178,16 +180,18 @@ def write_voc(root: Path, dataset: AnnotatedImages, split: str, names: dict[int,
     folder, lists = root / "Annotations", root / "ImageSets" / "Main"
     folder.mkdir(parents=True, exist_ok=True)
     lists.mkdir(parents=True, exist_ok=True)
-    left_out = 0
     for record in dataset.records:
         name = names[record.image_id]
-        left_out += sum(min(entry["bbox"][2:]) <= 1 for entry in record.annotations)
         tree = ET.ElementTree(_element(record, name, dataset.classes))
         ET.indent(tree)
         tree.write(folder / f"{Path(name).stem}.xml", encoding="utf-8")
-    stems: Iterable[str] = (Path(names[record.image_id]).stem for record in dataset.records)
+    stems = (Path(names[record.image_id]).stem for record in dataset.records)
     (lists / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
-    return left_out
+    return sum(_too_thin(each.bbox) for record in dataset.records for each in record.objects)
+
+
+def _too_thin(bbox: Box) -> bool:
+    return min(bbox[2:]) <= 1
 
 
 def _element(record: Record, name: str, classes: tuple[str, ...]) -> ET.Element:
@@ -197,14 +201,49 @@ def _element(record: Record, name: str, classes: tuple[str, ...]) -> ET.Element:
     size = ET.SubElement(top, "size")
     for side, value in (("width", record.width), ("height", record.height), ("depth", 3)):
         ET.SubElement(size, side).text = str(value)
-    for label, crowd, entry in zip(record.labels, record.crowd, record.annotations, strict=True):
-        x, y, width, height = entry["bbox"]
-        if min(width, height) <= 1:
+    for each in record.objects:
+        if _too_thin(each.bbox):
             continue
+        x, y, width, height = each.bbox
         element = ET.SubElement(top, "object")
-        ET.SubElement(element, "name").text = classes[label]
-        ET.SubElement(element, "difficult").text = str(int(crowd))
+        ET.SubElement(element, "name").text = classes[each.label]
+        ET.SubElement(element, "difficult").text = str(int(each.crowd))
         box = ET.SubElement(element, "bndbox")
         for corner, value in zip(CORNERS, (x + 1, y + 1, x + width, y + height), strict=True):
             ET.SubElement(box, corner).text = f"{round(value, 6):.10g}"
     return top
+
+
+def _sniff(path: Path) -> tuple[Path, str | None] | None:
+    """A folder with Annotations/, or a list in its ImageSets/Main."""
+    if path.is_dir():
+        return (path, None) if (path / "Annotations").is_dir() else None
+    is_list = path.suffix == ".txt" and path.parent.name == "Main" and path.parent.parent.name == "ImageSets"
+    return (path.parent.parent.parent, path.stem) if is_list else None
+
+
+def _read(root: Path, split: str | None, images_dir: Path | None) -> list[Source]:
+    """Without a split every annotation, whether a list names it or not."""
+    return [voc_source(root, split)]
+
+
+def _write(splits: Mapping[str, AnnotatedImages], out: Path, on_image: Callable[[], None]) -> int:
+    left_out, taken = 0, set[str]()
+    for split, dataset in splits.items():
+        names = image_names(dataset, taken, flat=True)
+        copy_images(dataset, out / "JPEGImages", names, on_image)
+        left_out += write_voc(out, dataset, split, names)
+    return left_out
+
+
+FORMAT = DataFormat(
+    name="voc",
+    title="Pascal VOC",
+    description="a VOC folder with Annotations/ and JPEGImages/, a VOC list in ImageSets/Main",
+    writes="Annotations/, JPEGImages/, ImageSets/Main/SPLIT.txt",
+    loses="VOC holds neither ids, areas, masks nor boxes of one pixel's width, and crowds become 'difficult'",
+    sniff=_sniff,
+    splits=lambda root: tuple(voc_splits(root)),
+    read=_read,
+    write=_write,
+)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from ..errors import DataError
-from .annotated import AnnotatedImages, Problem
-from .checks import leads_out, shown
-from .images import SUFFIXES, image_size
+from .annotated import AnnotatedImages, AnnotatedObject, Problem, Record
+from .checks import shown
+from .data_format import DataFormat
+from .paths import SUFFIXES, leads_out
 from .source import Places, Source
+from .writing import copy_images, image_names
 
 SPLITS = ("train", "val", "test")
 
@@ -58,6 +58,8 @@ def yolo_source(path: Path, split: str) -> Source:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    import yaml  # not above: help texts import this file for its `FORMAT`
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -124,10 +126,12 @@ def _label_file(root: Path, picture: Path) -> Path:
 
 
 def _add(source: Source, places: Places, picture: Path, classes: int) -> None:
+    from .images import image_wh  # not above: help texts import this file for its `FORMAT`
+
     root, number = source.images_dir, len(source.images) + 1
     labels = _label_file(root, picture)
     try:
-        width, height = image_size(picture)
+        width, height = image_wh(picture)
         text = labels.read_text(encoding="utf-8") if labels.is_file() else ""
     except DataError as error:
         reason = str(error).removeprefix(f"{picture}: ")
@@ -180,36 +184,81 @@ def _object(words: Sequence[str], classes: int, width: int, height: int) -> dict
     return {"category_id": int(label) + 1, "bbox": bbox, **mask}
 
 
-def write_yolo(root: Path, dataset: AnnotatedImages, split: str, names: dict[int, str]) -> int:
+def write_yolo(root: Path, dataset: AnnotatedImages, split: str, names: Mapping[int, str]) -> int:
     """Write the label files of a split; the images and data.yaml are not touched.
 
     Args:
         root: of the data set.
-        dataset: what to write; ids and masks have no place in it.
+        dataset: what to write; ids and outlines are left out.
         split: name of its folder.
         names: image id -> name of the file in images/SPLIT.
     Returns:
         How many crowds were left out: YOLO would take each for one object.
     """
-    crowds = 0
     for record in dataset.records:
-        lines = []
-        for label, crowd, entry in zip(record.labels, record.crowd, record.annotations, strict=True):
-            if crowd:
-                crowds += 1
-                continue
-            x, y, width, height = entry["bbox"]
-            shares = ((x + width / 2) / record.width, (y + height / 2) / record.height)
-            sides = (width / record.width, height / record.height)
-            lines.append(f"{label} " + " ".join(f"{each:.12g}" for each in (*shares, *sides)) + "\n")
+        lines = (_line(each, record) for each in record.objects if not each.crowd)
         file = (root / "labels" / split / names[record.image_id]).with_suffix(".txt")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(lines))
-    return crowds
+    return sum(each.crowd for record in dataset.records for each in record.objects)
+
+
+def _line(each: AnnotatedObject, record: Record) -> str:
+    x, y, width, height = each.bbox
+    centre = ((x + width / 2) / record.width, (y + height / 2) / record.height)
+    sides = (width / record.width, height / record.height)
+    return f"{each.label} " + " ".join(f"{share:.12g}" for share in (*centre, *sides)) + "\n"
 
 
 def write_data_yaml(root: Path, classes: Sequence[str], splits: Sequence[str]) -> None:
     """Write data.yaml; `train` and `val` are what trainers ask for."""
+    import yaml
+
     content: dict[str, Any] = {split: f"images/{split}" for split in splits}
     content["names"] = dict(enumerate(classes))
     (root / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _sniff(path: Path) -> tuple[Path, str | None] | None:
+    """A data.yaml, or the folder that holds it."""
+    if path.is_dir():
+        if (path / "data.yaml").is_file():
+            return path / "data.yaml", None
+        if (path / "labels").is_dir():
+            raise DataError(f"{path}: YOLO labels without {path / 'data.yaml'}: write one with the classes' names")
+        return None
+    return (path, None) if path.suffix.lower() in (".yaml", ".yml") else None
+
+
+def _read(root: Path, split: str | None, images_dir: Path | None) -> list[Source]:
+    """
+    Raises:
+        DataError: see `yolo_source`; or data.yaml names no images at all.
+    """
+    splits = [split] if split else list(yolo_splits(root))
+    if not splits:
+        raise DataError(f"{root}: it names no train, val or test folder")
+    return [yolo_source(root, each) for each in splits]
+
+
+def _write(splits: Mapping[str, AnnotatedImages], out: Path, on_image: Callable[[], None]) -> int:
+    left_out = 0
+    for split, dataset in splits.items():
+        names = image_names(dataset, set())
+        copy_images(dataset, out / "images" / split, names, on_image)
+        left_out += write_yolo(out, dataset, split, names)
+    write_data_yaml(out, next(iter(splits.values())).classes, list(splits))
+    return left_out
+
+
+FORMAT = DataFormat(
+    name="yolo",
+    title="YOLO",
+    description="a YOLO data.yaml (or its folder)",
+    writes="data.yaml, images/SPLIT/, labels/SPLIT/",
+    loses="YOLO holds boxes alone, and crowds are left out",
+    sniff=_sniff,
+    splits=lambda root: tuple(yolo_splits(root)),
+    read=_read,
+    write=_write,
+)
