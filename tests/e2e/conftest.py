@@ -73,7 +73,7 @@ def weights(tmp_path_factory) -> Path:
     """An untrained small detector of one class, `person`."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    card = ModelCard(model=LITE, classes=("person",), preprocess=zoo.default_preprocess(LITE))
+    card = ModelCard.of_spec(zoo.preset(LITE), ("person",))
     save_weights(path, zoo.build(LITE, 1), card)
     return path
 

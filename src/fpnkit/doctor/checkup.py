@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.annotated import AnnotatedImages, Problem, object_area
 from ..data.preprocess import Preprocess
-from ..zoo import build, default_preprocess
+from ..zoo import build, preset
 from .anchors import MATCHED, AnchorPlan, advice, best_anchors
 from .likeness import alike
 
@@ -159,7 +159,7 @@ def _count(dataset: AnnotatedImages) -> SplitCount:
 
 
 def _coverage(splits: Mapping[str, AnnotatedImages], model: str) -> Coverage:
-    plan, preprocess = anchor_plan(model), Preprocess(default_preprocess(model))
+    plan, preprocess = anchor_plan(model), Preprocess(preset(model).preprocess)
     rows: list[tuple[str, str, tuple[float, ...]]] = []
     boxes, canvas = [], []
     for dataset in splits.values():

@@ -1,17 +1,16 @@
 """Weights and training states on disk: written whole or not at all, read without running anything.
 
-Weights are safetensors files whose header says what model they are of. Training states are torch files read
+Weights are safetensors files whose header says how their model is built. Training states are torch files read
 with `weights_only=True`, which builds tensors and plain containers and executes no pickled code.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..data.preprocess import PreprocessConfig
-from ..detectors import FasterRCNN
+from ..data.pixels import PreprocessConfig
+from ..detectors import Detector
 from ..errors import CheckpointError, ConfigError
 from ..files import cause_of, replaced_whole, require_file
+from ..settings import as_plain, from_plain
 from ..version import __version__
-from ..zoo import build
+from ..zoo.builder import build
+from ..zoo.presets import name_of, preset
+from ..zoo.spec import ModelSpec
 
-FORMAT = 1
+FORMAT = 2
+"""Of the header. Format 1 named a preset where format 2 holds the whole spec."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +38,64 @@ class ModelCard:
     """What a weights file says about itself.
 
     Attributes:
-        model: name in the zoo.
         classes: names, by label.
-        preprocess: how its images are prepared.
+        spec: how its network is built; None for a detector of your own, which only your own code can build.
+        preprocess: how its images are prepared; `spec.preprocess` where there is a spec.
+        name: the preset's name, or a short description; the class's name of a detector of your own.
+    Raises:
+        ConfigError: no class, one named twice, or a `preprocess` that is not the spec's.
     """
 
-    model: str
     classes: tuple[str, ...]
+    spec: ModelSpec | None
     preprocess: PreprocessConfig
+    name: str
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise ConfigError(f"expected one class or more, each named once, got {self.classes}")
+        if self.spec is not None and self.spec.preprocess != self.preprocess:
+            raise ConfigError("a card expects the preprocess of its spec, got another: make it by ModelCard.of_spec")
+
+    @classmethod
+    def of_spec(cls, spec: ModelSpec, classes: Sequence[str]) -> ModelCard:
+        """The card of a model that `build(spec, len(classes))` makes."""
+        return cls(classes=tuple(classes), spec=spec, preprocess=spec.preprocess, name=name_of(spec))
+
+    @classmethod
+    def of_detector(cls, detector: Detector, preprocess: PreprocessConfig, classes: Sequence[str]) -> ModelCard:
+        """The card of a detector of your own."""
+        return cls(classes=tuple(classes), spec=None, preprocess=preprocess, name=type(detector).__name__)
+
+    def as_plain(self) -> dict[str, Any]:
+        """What the header of a weights file holds."""
+        content: dict[str, Any] = {"format": FORMAT, "fpnkit": __version__, "name": self.name}
+        content["classes"] = list(self.classes)
+        if self.spec is None:
+            return {**content, "spec": None, "preprocess": as_plain(self.preprocess)}
+        return {**content, "spec": self.spec.as_plain()}
+
+    @classmethod
+    def from_plain(cls, content: Any) -> ModelCard:
+        """A card from what `as_plain` gave, or from a header of format 1.
+
+        Raises:
+            ConfigError, KeyError, TypeError: it is not what it should be.
+        """
+        if not isinstance(content["classes"], list):
+            raise TypeError("its classes are no list")
+        classes = tuple(map(str, content["classes"]))
+        if content["format"] == 1:
+            known = preset(str(content["model"]))
+            preprocess = from_plain(PreprocessConfig, content["preprocess"])
+            return cls.of_spec(replace(known, preprocess=preprocess), classes)
+        if content["spec"] is not None:
+            return cls.of_spec(ModelSpec.from_plain(content["spec"]), classes)
+        preprocess = from_plain(PreprocessConfig, content["preprocess"])
+        return cls(classes=classes, spec=None, preprocess=preprocess, name=str(content["name"]))
 
 
-def save_weights(path: str | Path, detector: FasterRCNN, card: ModelCard, *, half: bool = False) -> None:
+def save_weights(path: str | Path, detector: Detector, card: ModelCard, *, half: bool = False) -> None:
     """Save a detector with its card as safetensors.
 
     Args:
@@ -61,10 +107,9 @@ def save_weights(path: str | Path, detector: FasterRCNN, card: ModelCard, *, hal
         CheckpointError: the file cannot be written.
     """
     state = {name: _stored(value, half) for name, value in detector.state_dict().items()}
-    content = {"format": FORMAT, "fpnkit": __version__, **dataclasses.asdict(card)}
     with replaced_whole(Path(path)) as temporary:
         try:
-            save_file(state, temporary, metadata={"fpnkit": json.dumps(content)})
+            save_file(state, temporary, metadata={"fpnkit": json.dumps(card.as_plain())})
         except SafetensorError as error:  # a full disk comes as one
             raise OSError(str(error)) from error
 
@@ -76,44 +121,66 @@ def read_card(path: str | Path) -> ModelCard:
         CheckpointError: missing, damaged, or not written by fpnkit.
     """
     path = Path(path)
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get("fpnkit")
-    if text is None:
+    content = read_header(path)
+    if content is None:
         raise CheckpointError(f"{path}: a safetensors file, but not one of fpnkit: it names no model")
     try:
-        content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise CheckpointError(f"{path}: written in format {content['format']}, this fpnkit reads {FORMAT}")
-        if not isinstance(content["classes"], list):
-            raise TypeError("its classes are no list")
-        return ModelCard(
-            model=str(content["model"]),
-            classes=tuple(map(str, content["classes"])),
-            preprocess=PreprocessConfig.from_plain(content["preprocess"]),
-        )
+        if content["format"] not in (1, FORMAT):
+            raise CheckpointError(f"{path}: written in format {content['format']}, this fpnkit reads 1 and {FORMAT}")
+        return ModelCard.from_plain(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None
 
 
-def load_weights(path: str | Path) -> tuple[FasterRCNN, ModelCard]:
-    """Build the detector that a weights file describes, in inference mode.
+def read_header(path: Path) -> Any:
+    """What fpnkit wrote into the header of a safetensors file, as JSON; None in a file of others.
 
     Raises:
+        CheckpointError: missing or damaged.
+    """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("fpnkit")
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def load_weights(path: str | Path, *, detector: Detector | None = None) -> tuple[Detector, ModelCard]:
+    """The detector that a weights file describes, in inference mode.
+
+    Args:
+        path: the file.
+        detector: to be filled; needed where the file is of a detector of your own, which cannot be built from here.
+    Returns:
+        `detector` where it is given, else a new one; and what the file says of it.
+    Raises:
         CheckpointError: missing, damaged, of another model, or with values that are not finite.
+        ConfigError: the file is of a detector of your own and none is given.
     """
     path = Path(path)
     card = read_card(path)
-    try:
-        detector = build(card.model, len(card.classes))
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    with _opened(path) as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    fill(detector, state, path)
+    if detector is None:
+        detector = _built(path, card)
+    elif detector.num_classes != len(card.classes):
+        raise CheckpointError(
+            f"{path}: holds a detector of {len(card.classes)} classes, the one that is given has {detector.num_classes}"
+        )
+    fill(detector, read_tensors(path), path)
     return detector.eval(), card
 
 
-def fill(detector: FasterRCNN, state: dict[str, Tensor], path: Path) -> None:
+def fill(detector: Detector, state: dict[str, Tensor], path: Path) -> None:
     """Put a state dict into a detector, or say in one line why it does not fit.
 
     Raises:
@@ -135,6 +202,17 @@ def fill(detector: FasterRCNN, state: dict[str, Tensor], path: Path) -> None:
         if state[name].is_floating_point() and not torch.isfinite(state[name]).all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite")
     detector.load_state_dict(state)
+
+
+def _built(path: Path, card: ModelCard) -> Detector:
+    if card.spec is None:
+        raise ConfigError(
+            f"{path}: weights of {card.name}, a detector of your own: pass one, load_weights(path, detector=...)"
+        )
+    try:
+        return build(card.spec, len(card.classes))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def read_plain(path: Path) -> Any:

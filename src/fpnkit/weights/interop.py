@@ -12,8 +12,8 @@ import torch
 from ..detectors import FasterRCNN
 from ..errors import CheckpointError, ConfigError
 from ..files import replaced_whole
-from ..zoo import default_preprocess, from_state, to_state
-from ..zoo.interop import NORM_EPS, coco_classes
+from ..zoo.interop import NORM_EPS, coco_classes, from_state, to_state
+from ..zoo.presets import preset
 from .backbone import read_state_dict
 from .checkpoint import ModelCard, load_weights, save_weights
 
@@ -57,10 +57,8 @@ def import_weights(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     if not isinstance(detector, FasterRCNN):
-        raise CheckpointError(f"{path}: an RPN alone, which no verb reads; fpnkit.zoo.from_state gives it in Python")
-    card = ModelCard(
-        model=model, classes=_class_names(classes, detector.num_classes), preprocess=default_preprocess(model)
-    )
+        raise CheckpointError(f"{path}: an RPN alone is no detector; fpnkit.zoo.from_state gives it in Python")
+    card = ModelCard.of_spec(preset(model), _class_names(classes, detector.num_classes))
     save_weights(out, detector, card)
     return card
 
@@ -80,12 +78,12 @@ def export_weights(weights: Path, library: str, out: Path, *, norm_eps: float = 
         CheckpointError: a file that cannot be read or written.
     """
     detector, card = load_weights(weights)
-    if not card.model.startswith(library):
+    if not card.name.startswith(f"{library}_") or not isinstance(detector, FasterRCNN):
         raise ConfigError(
-            f"{weights} holds {card.model}, which is not a model of {library}: train {library}_r50_fpn or "
-            f"{library}_r101_fpn (fpnkit train --model), or import a checkpoint of {library}"
+            f"{weights} holds {card.name}, which is not a model of {library}: train {library}_r50_fpn or "
+            f"{library}_r101_fpn, or import a checkpoint of {library}"
         )
-    state: dict[str, Any] = to_state(detector, card.model, norm_eps=norm_eps)
+    state: dict[str, Any] = to_state(detector, card.name, norm_eps=norm_eps)
     with replaced_whole(out) as temporary, temporary.open("wb") as file:
         torch.save({"model": state} if library == "detectron2" else state, file)
     return card
@@ -95,5 +93,5 @@ def _class_names(named: Sequence[str] | None, count: int) -> tuple[str, ...]:
     names = tuple(named or coco_classes())
     if len(names) != count:
         given = f"{len(names)} names were given" if named else "only COCO's 80 are known"
-        raise ConfigError(f"the checkpoint has {count} classes and {given}: name them all, in its order, by --classes")
+        raise ConfigError(f"the checkpoint has {count} classes and {given}: name all classes in its order")
     return names

@@ -1,6 +1,6 @@
 """State dicts of torchvision's and detectron2's R50-FPN and R101-FPN, into ours and back.
 
-Parts are the same; they have other names, other rows of the class layers and other colours:
+The parts are the same; their names, the order of the class layers' rows and the order of the colours differ:
 
     here                        torchvision                      detectron2
     backbone.body.layer1.0.bn1  the same                         backbone.bottom_up.res2.0.conv1.norm
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +25,8 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from ..detectors import RPN, FasterRCNN
 from ..errors import CheckpointError, ConfigError
-from .resnet_fpn import DEPTHS, STYLES, Style, resnet_fpn, resnet_rpn
+from .builder import build_network
+from .presets import RESNETS, preset
 
 LIBRARIES = ("torchvision", "detectron2")
 
@@ -38,6 +40,30 @@ _UNUSED = "N/A"
 """What torchvision calls the eleven numbers that COCO never gave to a class."""
 
 State = Mapping[str, Tensor]
+
+BLOCKS = {"r50": 6, "r101": 23}
+"""Name of a ResNet -> the blocks of its fourth stage, by which a state dict tells its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """What a preset's name says of the library that it comes from.
+
+    Attributes:
+        library: one of `LIBRARIES`.
+        bgr: the library feeds images as BGR.
+    """
+
+    library: str
+    bgr: bool = False
+
+
+STYLES = {
+    "torchvision_{}_fpn": Style(library="torchvision"),
+    "detectron2_{}_fpn": Style(library="detectron2", bgr=True),
+    "detectron2_{}_fpn_rgb": Style(library="detectron2"),
+}
+"""Name of presets, with the ResNet's to fill in -> the style."""
 
 
 def from_state(
@@ -53,31 +79,27 @@ def from_state(
         norm_eps: of the batch norms there. torchvision's released detectors, and all that start from them, have 0.
             What differs from ours goes into the norms' weights.
     Returns:
-        The model's name in the zoo, and the detector in inference mode. A torchvision model of COCO's 91 numbers
+        The preset's name, and the detector in inference mode. A torchvision model of COCO's 91 numbers
         leaves the eleven unused ones behind.
     Raises:
         CheckpointError: it is of another model.
     """
     theirs = {_modern(name): value for name, value in state.items() if not _DERIVED.search(name)}
     pattern = f"{library}_{{}}_fpn{'_rgb' * rgb}"
-    style, depth = STYLES[pattern], _depth(theirs, library)
+    style, name = STYLES[pattern], pattern.format(_depth(theirs, library))
     scores = theirs.get(_named("roi.scores.bias", library))
-    detector: FasterRCNN | RPN
-    if scores is None:
-        detector = resnet_rpn(depth=depth, style=style)
-    else:
-        detector = resnet_fpn(len(scores) - 1, depth=depth, style=style)
+    detector = _rpn(name) if scores is None else _faster_rcnn(name, len(scores) - 1)
     own = {}
-    for name, value in detector.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            own[name] = value
+    for key, value in detector.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            own[key] = value
         else:
-            own[name] = _ours(name, _taken(theirs, _named(name, library), value), style)
+            own[key] = _ours(key, _popped(theirs, _named(key, library), value), style)
     if theirs:
         raise CheckpointError(f"it has {min(theirs)} besides: not a Faster R-CNN or RPN that predicts boxes alone")
     _change_eps(own, norm_eps, NORM_EPS)
     detector.load_state_dict(own)
-    return pattern.format(depth), _without_unused(detector, depth, style).eval()
+    return name, _without_unused(detector, name, style).eval()
 
 
 def to_state(detector: FasterRCNN | RPN, model: str, *, norm_eps: float = NORM_EPS) -> dict[str, Tensor]:
@@ -105,9 +127,9 @@ def style_of(model: str) -> Style:
         ConfigError: a model that no other library has.
     """
     for pattern, style in STYLES.items():
-        if model in [pattern.format(depth) for depth in DEPTHS]:
+        if model in [pattern.format(depth) for depth in RESNETS]:
             return style
-    names = [pattern.format(depth) for pattern in STYLES for depth in DEPTHS]
+    names = [pattern.format(depth) for pattern in STYLES for depth in RESNETS]
     raise ConfigError(f"{model} exists in no other library; those that do are {', '.join(names)}")
 
 
@@ -138,17 +160,17 @@ def _depth(state: State, library: str) -> str:
         {"torchvision": r"^backbone\.body\.layer3\.", "detectron2": r"^backbone\.bottom_up\.res4\."}[library]
     )
     blocks = {stage.sub("", name).split(".")[0] for name in state if stage.match(name)}
-    for depth, expected in DEPTHS.items():
+    for depth, expected in BLOCKS.items():
         if len(blocks) == expected:
             return depth
     raise CheckpointError(
         f"not a {library} detector on ResNet-50 or ResNet-101 with FPN: its fourth stage has {len(blocks)} blocks, "
-        f"expected {' or '.join(map(str, DEPTHS.values()))}"
+        f"expected {' or '.join(map(str, BLOCKS.values()))}"
     )
 
 
-def _taken(theirs: dict[str, Tensor], name: str, own: Tensor) -> Tensor:
-    """Take out an entry, of any shape that could become `own`."""
+def _popped(theirs: dict[str, Tensor], name: str, own: Tensor) -> Tensor:
+    """Take an entry out of a state dict, of any shape that could become `own`."""
     value = theirs.pop(name, None)
     if value is None:
         raise CheckpointError(f"it lacks {name}: not a Faster R-CNN or RPN on ResNet with FPN")
@@ -190,16 +212,28 @@ def _change_eps(state: dict[str, Tensor], before: float, after: float) -> None:
         state[weight] = state[weight] * ((state[name] + after) / (state[name] + before)).sqrt()
 
 
-def _without_unused(detector: FasterRCNN | RPN, depth: str, style: Style) -> FasterRCNN | RPN:
+def _faster_rcnn(name: str, num_classes: int) -> FasterRCNN:
+    network = build_network(name, num_classes)
+    assert isinstance(network, FasterRCNN)
+    return network
+
+
+def _rpn(name: str) -> RPN:
+    network = build_network(replace(preset(name), roi=None), 1)
+    assert isinstance(network, RPN)
+    return network
+
+
+def _without_unused(detector: FasterRCNN | RPN, name: str, style: Style) -> FasterRCNN | RPN:
     if isinstance(detector, RPN) or style.library != "torchvision" or detector.num_classes != len(_NUMBERED):
         return detector
-    used = [label for label, name in enumerate(_NUMBERED) if name != _UNUSED]
+    used = [label for label, each in enumerate(_NUMBERED) if each != _UNUSED]
     state = detector.state_dict()
     for part in ("weight", "bias"):
         scores, deltas = (f"roi.{layer}.{part}" for layer in ("scores", "deltas"))
         state[scores] = state[scores][[*used, len(_NUMBERED)]]
         state[deltas] = state[deltas].unflatten(0, (-1, 4))[used].flatten(0, 1)
-    kept = resnet_fpn(len(used), depth=depth, style=style)
+    kept = _faster_rcnn(name, len(used))
     kept.load_state_dict(state)
     return kept
 

@@ -1,7 +1,7 @@
 """Detectors of torchvision, weights and all, as ours.
 
-Both compute the same, so a torchvision checkpoint can be evaluated, fine-tuned, exported and served here. Its habits
-that are not the paper's are kept by explicit settings: anchors centred on the corner of their cell and rounded to
+Both compute the same, so a torchvision checkpoint can be evaluated, fine-tuned, exported and served here. Where
+torchvision differs from the paper, settings reproduce it: anchors centred on the corner of their cell and rounded to
 pixels, strides taken from the padded image, RoIAlign without the half-pixel shift, shrinking without smoothing.
 """
 
@@ -19,10 +19,10 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..backbones import wrap
-from ..data.preprocess import PreprocessConfig
+from ..data.pixels import PreprocessConfig
 from ..detectors import FasterRCNN
 from ..errors import ConfigError
-from ..heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
+from ..heads import FastRCNNConfig, FastRCNNHead, Postprocess, RPNConfig, RPNHead
 from ..ops.roi import CANONICAL_SIZE, K0
 from ..pyramids import FPN
 from ..structures import LevelSpec
@@ -46,13 +46,14 @@ def from_torchvision(model: nn.Module) -> FasterRCNN:
     pyramid = FPN(backbone.levels, theirs.backbone.out_channels, extra_levels=1)
     rpn = RPNHead(pyramid.levels, _rpn_config(theirs.rpn, pyramid.levels))
     num_classes = theirs.roi_heads.box_predictor.cls_score.out_features - 1
-    config = _roi_config(theirs.roi_heads, num_classes, rpn.config.proposals)
+    config = _roi_config(theirs.roi_heads)
     roi = FastRCNNHead(pyramid.levels, num_classes, roi_levels=len(backbone.levels), config=config)
 
     _copy_pyramid(theirs.backbone.fpn, pyramid)
     _copy_rpn(theirs.rpn.head, rpn)
     _copy_roi(theirs.roi_heads, roi)
-    detector = FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi)
+    postprocess = _postprocess(theirs.roi_heads)
+    detector = FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi, postprocess=postprocess)
     return detector.to(next(theirs.parameters()).device).train(theirs.training)
 
 
@@ -143,7 +144,7 @@ def _rpn_config(rpn: Any, levels: tuple[LevelSpec, ...]) -> RPNConfig:
     )
 
 
-def _roi_config(heads: Any, num_classes: int, proposals: int) -> FastRCNNConfig:
+def _roi_config(heads: Any) -> FastRCNNConfig:
     matcher = heads.proposal_matcher
     one_iou = matcher.high_threshold == matcher.low_threshold
     _require(
@@ -158,10 +159,11 @@ def _roi_config(heads: Any, num_classes: int, proposals: int) -> FastRCNNConfig:
         positive_iou=matcher.high_threshold,
         samples=heads.fg_bg_sampler.batch_size_per_image,
         positive_fraction=heads.fg_bg_sampler.positive_fraction,
-        min_score=heads.score_thresh,
-        nms_iou=heads.nms_thresh,
-        detections=heads.detections_per_img,
     )
+
+
+def _postprocess(heads: Any) -> Postprocess:
+    return Postprocess(min_score=heads.score_thresh, nms_iou=heads.nms_thresh, detections=heads.detections_per_img)
 
 
 def _copy_pyramid(fpn: Any, pyramid: FPN) -> None:
