@@ -153,18 +153,23 @@ def read_splits(
     return {name: decoded(each, strict=strict, quiet=quiet) for name, each in chosen.items()}
 
 
-def decoded(chosen: AnnotatedImages, *, strict: bool, quiet: bool = False) -> AnnotatedImages:
+def decoded(
+    chosen: AnnotatedImages, *, strict: bool, quiet: bool = False, max_pixels: int | None = None
+) -> AnnotatedImages:
     """The images that can be decoded; what is wrong with the others, and with records, is told.
 
     Raises:
         DataError: see `check_images`.
     """
+    from ..data.images import MAX_PIXELS
     from ..data.read import check_images
     from .terminal import progress_bar, warn_of_problems
 
     with progress_bar() as progress:
         task = progress.add_task("checking images", total=len(chosen.records))
-        checked = check_images(chosen, strict=strict, on_image=lambda: progress.advance(task))
+        checked = check_images(
+            chosen, strict=strict, max_pixels=max_pixels or MAX_PIXELS, on_image=lambda: progress.advance(task)
+        )
     if not quiet:
         warn_of_problems(checked)
     return checked

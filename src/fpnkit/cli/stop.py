@@ -13,7 +13,8 @@ ECHO_SECONDS = 1.0
 class StopRequest:
     """Within `with`, the first signal is noted instead of ending the process; a second one interrupts at once.
 
-    Signals reach the main thread only: in any other nothing is caught.
+    Calling it tells whether one has come: pass it as `should_stop`. Signals reach the main thread only: in any other
+    nothing is caught.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,9 @@ class StopRequest:
     def asked(self) -> bool:
         """Whether a signal has come."""
         return self._noted is not None
+
+    def __call__(self) -> bool:
+        return self.asked
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -39,3 +43,13 @@ class StopRequest:
             self._noted = time.monotonic()
         elif time.monotonic() - self._noted > ECHO_SECONDS:
             raise KeyboardInterrupt
+
+
+def ignore_signals(worker: int) -> None:
+    """For loading processes: Ctrl-C reaches every process of a terminal, and the parent stops in order, and them.
+
+    Args:
+        worker: the number of the process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

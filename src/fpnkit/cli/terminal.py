@@ -21,7 +21,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ..doctor.checkup import Checkup
-    from ..training.trainer import Rehearsal
 
 # Without markup: names of files and classes are printed as they are, whatever they hold.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -96,35 +95,6 @@ class _Screen:
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
-
-
-class TrainingScreen(_Screen):
-    """Progress with losses and ETA; plain lines where there is no terminal."""
-
-    LINE_EVERY = 50
-
-    def __init__(self, total: int, start: int) -> None:
-        super().__init__()
-        self._training = self._progress.add_task("training", total=total, completed=start, note="")
-        self._evaluating = self._progress.add_task("evaluating", total=1, visible=False, note="")
-
-    def on_step(self, step: int, total: int, losses: dict[str, float]) -> None:
-        """Show a step's losses."""
-        note = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        self._progress.update(self._training, completed=step, note=note)
-        if not errors.is_terminal and step % self.LINE_EVERY == 0:
-            console.print(f"step {step}/{total}  {note}", soft_wrap=True)
-
-    def on_evaluated_images(self, done: int, total: int) -> None:
-        """Show how far an evaluation is."""
-        self._progress.update(self._evaluating, completed=done, total=total, visible=done < total)
-
-    def on_evaluation(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Show the main figures of an evaluation."""
-        shown = ("AP", "AP50", "AP_small", "AP_medium", "AP_large", "proposals/AR_100")
-        figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in shown if name in metrics)
-        above_bar = errors if errors.is_terminal else console
-        above_bar.print(f"epoch {epoch}: {figures}", soft_wrap=True)
 
 
 class StudyScreen(_Screen):
@@ -264,13 +234,3 @@ def _bars(title: str, counts: dict[str, int]) -> None:
     for name, count in counts.items():
         table.add_row(Text(name), str(count), Text("█" * round(30 * count / largest), style="blue"))
     console.print(table)
-
-
-def rehearsal_report(rehearsal: Rehearsal, steps: int) -> None:
-    """What a training will cost."""
-    millions = f"{rehearsal.parameters / 1e6:.1f} million parameters, {rehearsal.trainable / 1e6:.1f} of them trained"
-    hours, minutes = divmod(round(rehearsal.seconds * steps / 60), 60)
-    console.print(millions)
-    console.print("  ".join(f"{name} {value:.3f}" for name, value in rehearsal.losses.items()))
-    console.print(f"{rehearsal.seconds:.2f} s a step, {rehearsal.memory / 2**30:.1f} GiB at the peak")
-    console.print(f"{steps} steps: about {hours} h {minutes} min, and the evaluations")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +12,17 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..detectors import FasterRCNN
+from ..detectors import Detector
 from ..errors import ConfigError
 from ..structures import ImageBatch, Targets
 
 
 @dataclass(frozen=True)
-class World:
-    """Who takes part.
+class Distributed:
+    """This process among those that train together; by default it is alone.
 
     Attributes:
-        rank: of this process, from 0 on; 0 writes files and talks.
+        rank: of this process, from 0 on.
         size: how many there are.
     """
 
@@ -31,34 +30,37 @@ class World:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes and talks."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
-    def any(self, flag: bool) -> bool:
-        """Whether any process says so; all learn it."""
-        return any(self.gather(flag))
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of one small tensor over all processes, which all get: a single all-reduce.
+
+        Args:
+            values: of the same shape in every process. What is not finite in one is not finite in the mean.
+        """
+        if self.size == 1:
+            return values
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total / self.size
 
     def gather(self, value: Any) -> list[Any]:
-        """The plain value of each process, in all of them."""
+        """The plain values of all processes, in each of them; pickled, so not for every step."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Of numbers that all processes have under the same names."""
-        rows = self.gather(dict(values))
-        return {name: sum(row[name] for row in rows) / self.size for name in values}
-
-    def share(self, detector: FasterRCNN) -> nn.Module:
+    def parallel(self, detector: Detector) -> nn.Module:
         """A module (batch, targets) -> losses, whose gradients are means over all processes."""
         losses = _Losses(detector)
         return losses if self.size == 1 else DistributedDataParallel(losses)
 
 
-def synchronised(detector: FasterRCNN, device: torch.device) -> FasterRCNN:
+def synchronised(detector: Detector, device: torch.device) -> Detector:
     """The detector with batch norms that share their statistics among all processes.
 
     Raises:
@@ -78,15 +80,15 @@ def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def join(device: str) -> World:
+def join_processes(device: str) -> Distributed:
     """Take part in what torchrun started; alone without it.
 
     Args:
-        device: `cuda` processes take the GPU of their local rank and talk by NCCL, others by gloo.
+        device: `cuda` processes take the GPU of their local rank and communicate by NCCL, others by gloo.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return World()
+        return Distributed()
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -95,19 +97,19 @@ def join(device: str) -> World:
         store, rank, size = next(dist.rendezvous("env://"))
         store = dist.PrefixStore(f"attempt {_restarts()}", store)
         dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
-    return World(dist.get_rank(), size)
+    return Distributed(dist.get_rank(), size)
 
 
-def leave() -> None:
-    """The end of `join`."""
+def leave_processes() -> None:
+    """The end of `join_processes`."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 class _Losses(nn.Module):
-    """DistributedDataParallel wants what it shares to be called."""
+    """DistributedDataParallel averages the gradients of what is called."""
 
-    def __init__(self, detector: FasterRCNN) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,18 @@ from ..evaluation.confusion import confusion
 from ..files import replaced_whole, write_json
 from ..pictures.grids import draw_batch, draw_predictions
 from ..pictures.plots import draw_confusion, draw_precision_recall, write_figure
-from ..structures import ImageBatch, Targets
+from ..structures import PixelBatch, Targets
 from ..version import __version__
 from ..weights.checkpoint import save_state
 
 if TYPE_CHECKING:
-    from ..evaluation.evaluate import Evaluation
+    from ..evaluation.scores import Evaluation
 
 
 class RunFolder:
     """A run's files.
 
-        config.json            the resolved recipe and classes
+        config.json            the model, the recipe as it was given, the length that was planned, the classes
         environment.json       the command, versions and machine
         metrics.csv            one row a logged step: losses, learning rate; one row an evaluation: metrics
         curves.png             both as a picture
@@ -57,20 +56,20 @@ class RunFolder:
         """Whether there is a checkpoint that a new run would replace."""
         return any(each.exists() for each in (self.state, self.last, self.best))
 
-    def open(self, config: dict[str, Any], classes: Sequence[str], *, step: int, epoch: int) -> None:
+    def open(self, config: Mapping[str, Any], command: Sequence[str], *, step: int, epoch: int) -> None:
         """Begin to log, or go on.
 
         Args:
-            config: the resolved recipe.
-            classes: names, by label.
+            config: the content of `config.json`.
+            command: what was called, where it was a command.
             step, epoch: how many are done; what was logged later is dropped, so that nothing is logged twice.
         """
         from torch.utils.tensorboard import SummaryWriter
 
         for left in self.path.rglob(".writing-*"):  # by a process that was killed
             left.unlink(missing_ok=True)
-        write_json(self.path / "environment.json", {"command": sys.argv, **machine()})
-        write_json(self.path / "config.json", {"fpnkit": __version__, "classes": list(classes), "train": config})
+        write_json(self.path / "environment.json", {"command": list(command), **machine()})
+        write_json(self.path / "config.json", {"fpnkit": __version__, **config})
         rows = [row for row in self.rows() if int(row["step"]) <= step and int(row.get("epoch") or 0) <= epoch]
         self._write(rows if step else [])
         self._board = SummaryWriter(str(self.path), purge_step=step + 1 if step else None)
@@ -109,7 +108,7 @@ class RunFolder:
         for old in sorted(self.state.parent.glob("step-*.pt"))[: -self.keep]:
             old.unlink(missing_ok=True)
 
-    def draw_batch(self, batch: ImageBatch, targets: Targets, classes: Sequence[str]) -> None:
+    def draw_batch(self, batch: PixelBatch, targets: Targets, classes: Sequence[str]) -> None:
         """The images of a batch with their boxes, as `batch.jpg`."""
         draw_batch(self.path / "batch.jpg", batch, targets, classes)
 
@@ -171,9 +170,9 @@ class RunFolder:
 
 
 class SilentFolder(RunFolder):
-    """Reads the run, and writes nothing: what the processes have that do not lead."""
+    """Reads the run and writes nothing: for all processes but the main one."""
 
-    def open(self, config: dict[str, Any], classes: Sequence[str], *, step: int, epoch: int) -> None:
+    def open(self, config: Mapping[str, Any], command: Sequence[str], *, step: int, epoch: int) -> None:
         """See `RunFolder`."""
 
     def close(self) -> None:
@@ -185,7 +184,7 @@ class SilentFolder(RunFolder):
     def add_metrics(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """See `RunFolder`."""
 
-    def draw_batch(self, batch: ImageBatch, targets: Targets, classes: Sequence[str]) -> None:
+    def draw_batch(self, batch: PixelBatch, targets: Targets, classes: Sequence[str]) -> None:
         """See `RunFolder`."""
 
     def draw_evaluation(self, result: Evaluation, data: AnnotatedImages) -> None:
