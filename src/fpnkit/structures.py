@@ -152,6 +152,7 @@ class LevelResponse:
     """How one level of a pyramid answered to a batch. Boxes are pixels of the batch.
 
     Attributes:
+        name: of the level.
         number: the k of P_k.
         stride: pixels from cell to cell.
         anchor_sides: sides of its square anchors.
@@ -160,6 +161,7 @@ class LevelResponse:
         objectness: (N, h, w) float in 0..1 of the best anchor of each cell, padding cells included.
     """
 
+    name: str
     number: int
     stride: int
     anchor_sides: tuple[float, ...]

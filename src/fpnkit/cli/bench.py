@@ -46,15 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--rounds and --streams must be 1 or more")
     import dataclasses
 
-    from ..data.images import read_image
+    from ..data.images import as_rgb_array
     from ..data.samples import sample_images
-    from ..data.tensors import to_tensor
     from ..files import write_json
     from ..inference.bench import bench
     from ..inference.predictor import load
     from .terminal import bench_table, console, progress_bar, tell
 
-    image = to_tensor(read_image(arguments.image or sample_images()[0]))
+    image = as_rgb_array(arguments.image or sample_images()[0])
     predictor = load(
         arguments.model,
         device=arguments.device,
@@ -62,13 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
         engine=arguments.engine,
         compiled=arguments.compile,
         streams=arguments.streams,
-        tell=tell,
+        on_message=tell,
     )
     with progress_bar() as progress:
         task = progress.add_task("measuring", total=arguments.rounds + 3, note="")
         measured = bench(
             predictor.engine,
-            predictor.preprocess.config,
+            predictor.preprocess,
             image,
             rounds=arguments.rounds,
             streams=arguments.streams,
@@ -77,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(bench_table(measured))
     console.print(
         f"{measured.images_a_second:.1f} images a second with {measured.streams} at a time; "
-        f"peak memory {measured.memory:.0f} MiB",
+        f"peak memory {'unknown' if measured.memory is None else f'{measured.memory:.0f} MiB'}",
     )
     console.print(", ".join(f"{name} {value}" for name, value in measured.machine.items()), style="dim")
     if arguments.json:

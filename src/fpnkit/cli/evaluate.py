@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, ConfigError
 from .data_options import FORMATS, add_choice, add_images_dir, read, require_one_split
 from .output import require_folder
-from .photos import add_device, add_engine
+from .photos import add_device, add_engine, add_limits
+
+if TYPE_CHECKING:
+    from ..data.annotated import AnnotatedImages
 
 EPILOG = """\
 examples:
@@ -20,7 +23,8 @@ prints and writes to --out:
   metrics.json            AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large,
                           and of the RPN's proposals AR_100 AR_1000 AR_1000_small AR_1000_medium AR_1000_large, each
                           as proposals/AR_100; all in 0..1, -1 where undefined
-  detections.json         COCO results, for other tools
+  detections.json         COCO results, for other tools, with the ids of
+  images.json             images and categories, whatever format the data is in
   precision_recall.png    one curve an IoU threshold
 """
 
@@ -43,17 +47,17 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("fpnkit-evaluation"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument("--batch-size", type=int, default=1, help="images a pass (default: 1)")
-    parser.add_argument("--workers", type=int, default=0, help="loading processes (default: 0)")
+    parser.add_argument("--workers", type=int, default=0, help="threads that read images ahead (default: 0)")
     add_device(parser)
     add_engine(parser)
+    add_limits(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; 0 when done."""
-    from ..evaluation.evaluate import evaluate, evaluate_engine
+    from ..evaluation.evaluate import evaluate
     from ..files import write_json
-    from ..inference.engines import TorchEngine
     from ..inference.predictor import load
     from ..pictures.plots import draw_precision_recall, require_matplotlib
     from .terminal import console, metrics_table, progress_bar, tell
@@ -64,7 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     require_one_split(arguments.data)
     require_folder(arguments.out)
     predictor = load(
-        arguments.model, device=arguments.device, precision=arguments.precision, engine=arguments.engine, tell=tell
+        arguments.model,
+        device=arguments.device,
+        precision=arguments.precision,
+        engine=arguments.engine,
+        detections=arguments.detections,
+        max_pixels=arguments.max_pixels,
+        on_message=tell,
     )
     if arguments.engine or predictor.engine.name != "torch":
         tell(f"engine: {predictor.engine.name}")
@@ -75,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         some=not arguments.classes,
         rename=arguments.rename,
         strict=arguments.strict,
+        max_pixels=arguments.max_pixels,
     )
     if dataset.classes != predictor.classes:
         raise CheckpointError(
@@ -83,23 +94,31 @@ def run(arguments: argparse.Namespace) -> int:
         )
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(dataset.records))
-        if isinstance(predictor.engine, TorchEngine):
-            result = evaluate(
-                predictor.detector,
-                dataset,
-                predictor.preprocess,
-                device=predictor.device,
-                precision=predictor.engine.precision,
-                batch_size=arguments.batch_size,
-                workers=arguments.workers,
-                on_batch=lambda images: progress.advance(task, images),
-            )
-        else:
-            config, advance = predictor.preprocess.config, lambda: progress.advance(task)
-            result = evaluate_engine(predictor.engine, dataset, config, on_image=advance)
+        result = evaluate(
+            predictor.engine,
+            dataset,
+            predictor.preprocess,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            max_pixels=arguments.max_pixels,
+            on_images=lambda images: progress.advance(task, images),
+        )
     write_json(arguments.out / "metrics.json", result.metrics)
     write_json(arguments.out / "detections.json", result.detections)
+    write_json(arguments.out / "images.json", _listed(dataset))
     draw_precision_recall(arguments.out / "precision_recall.png", result.precision, dataset.classes)
     console.print(metrics_table(result.metrics, len(dataset.records)))
-    console.print(f"metrics.json, detections.json and precision_recall.png in {arguments.out}", soft_wrap=True)
+    written = "metrics.json, detections.json, images.json and precision_recall.png"
+    console.print(f"{written} in {arguments.out}", soft_wrap=True)
     return 0
+
+
+def _listed(dataset: AnnotatedImages) -> dict[str, Any]:
+    """Images and categories that the ids in detections.json mean, as COCO lists them."""
+    from ..data.annotated import categories
+
+    images = [
+        {"id": each.image_id, "file_name": each.file_name, "width": each.width, "height": each.height}
+        for each in dataset.records
+    ]
+    return {"images": images, "annotations": [], "categories": categories(dataset)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .data_options import FORMATS, add_images_dir, read
+from .photos import add_limits
 
 EPILOG = """\
 examples:
@@ -42,9 +43,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     precision = graph.add_mutually_exclusive_group()
     precision.add_argument("--bf16", action="store_true", help="compute in bfloat16 (openvino, torch)")
     precision.add_argument("--int8", action="store_true", help="convolutions in int8 (onnx, openvino)")
-    sides = graph.add_mutually_exclusive_group()
-    sides.add_argument("--dynamic", action="store_true", help="any batch, height and width (the default)")
-    sides.add_argument("--size", type=_size, metavar="HxW", help="one height and width, for runtimes that need it")
+    graph.add_argument("--size", type=_size, metavar="HxW", help="one height and width (default: any)")
     graph.add_argument(
         "--input",
         choices=("uint8", "float32"),
@@ -56,6 +55,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     proof.add_argument("--calibrate", type=Path, metavar="DIR", help="images for int8, some hundred like your own")
     proof.add_argument("--data", nargs="+", metavar="DATA", help=f"to measure AP before and after: {FORMATS}")
     add_images_dir(proof)
+    add_limits(parser)
     return parser
 
 
@@ -78,7 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
         precision="int8" if arguments.int8 else "bf16" if arguments.bf16 else "float32",
         pixels=arguments.input == "uint8",
         resizes=arguments.resize,
-        size=arguments.size,
+        size_hw=arguments.size,
+        detections=arguments.detections,
+        max_pixels=arguments.max_pixels,
     )
     photos = list(find_images([arguments.calibrate])) if arguments.calibrate else []
     data = None

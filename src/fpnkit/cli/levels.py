@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .output import require_folder
-from .photos import add_options, each_photo, find_places, free_place, one_by_one, require_score
+from .photos import add_max_pixels, add_options, each_photo, find_places, free_place, one_by_one, require_score
 
 EPILOG = """\
 examples:
@@ -39,6 +39,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options(parser, out="fpnkit-levels")
+    add_max_pixels(parser)
     return parser
 
 
@@ -46,25 +47,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw; 0 when every image was read, 4 when some were not, 3 when none was."""
     require_score(arguments.min_score)
     require_folder(arguments.out)
-    import torch
+    import numpy as np
 
     from ..inference.predictor import load
     from ..levels.plots import draw_levels, draw_object_sizes
-    from ..levels.view import eq1_steps, see
+    from ..levels.view import eq1_steps, view_levels
     from ..pictures.plots import require_matplotlib
     from .terminal import console
 
     require_matplotlib()
     places, unusable = find_places(arguments.paths, arguments.out, ENDING)
-    predictor = load(arguments.model, device=arguments.device, precision=arguments.precision)
+    predictor = load(
+        arguments.model, device=arguments.device, precision=arguments.precision, max_pixels=arguments.max_pixels
+    )
 
-    def look(path: Path, picture: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        view = see(predictor, path, min_score=arguments.min_score)
+    def look(path: Path, picture: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        view = view_levels(predictor, path, min_score=arguments.min_score)
         draw_levels(picture, view)
         return view.object_sizes(), view.result.levels, view.result.scores
 
     seen = each_photo(places, unusable, one_by_one(look), doing="looking")
-    sizes, levels, scores = (torch.cat(each) for each in zip(*seen, strict=True))
+    sizes, levels, scores = (np.concatenate(each) for each in zip(*seen, strict=True))
     steps = eq1_steps(predictor.detector)
     taken = {str(picture).casefold() for _, picture in places}
     plot = free_place(arguments.out / "sizes", ENDING, taken)

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from ..data.images import MAX_PIXELS
 from ..errors import ConfigError, DataError
 
 Seen = TypeVar("Seen")
@@ -45,6 +46,23 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=("auto", "torch", "onnxruntime", "openvino"),
         help="what computes; auto takes the fastest that is installed (default: torch for weights, auto for exports)",
+    )
+
+
+def add_limits(parser: Any) -> None:
+    """--detections and --max-pixels."""
+    parser.add_argument("--detections", type=int, metavar="N", help="most boxes an image (default: the model's, 100)")
+    add_max_pixels(parser)
+
+
+def add_max_pixels(parser: Any) -> None:
+    """--max-pixels."""
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger images, which take 3 bytes a pixel and more (default: %(default)s)",
     )
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from .output import require_folder
-from .photos import Place, add_compile, add_engine, add_options, each_photo, find_places, one_by_one, require_score
+from .photos import (
+    Place,
+    add_compile,
+    add_engine,
+    add_limits,
+    add_options,
+    each_photo,
+    find_places,
+    one_by_one,
+    require_score,
+)
 
 if TYPE_CHECKING:
     from ..inference.predictor import Picture, Predictor, Result
@@ -61,6 +71,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     )
     add_engine(parser)
     add_compile(parser)
+    add_limits(parser)
     parser.add_argument(
         "--streams",
         type=int,
@@ -82,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_folder(arguments.out)
     from ..data.samples import sample_images
     from ..inference.predictor import load
-    from ..inference.throughput import Way, best_way
+    from ..inference.throughput import BatchPlan, choose_batch_plan
     from .terminal import console, detections_table, tell
 
     places, unusable = find_places(arguments.paths, arguments.out, ENDING)
@@ -96,21 +107,25 @@ def run(arguments: argparse.Namespace) -> int:
             engine=arguments.engine,
             streams=streams,
             compiled=arguments.compile,
-            tell=tell,
+            detections=arguments.detections,
+            max_pixels=arguments.max_pixels,
+            on_message=tell,
         )
 
     if len(places) >= MANY and None in (arguments.streams, arguments.batch):
-        predictor, way = best_way(open_with, sample_images()[0], streams=arguments.streams, batch=arguments.batch)
+        predictor, plan = choose_batch_plan(
+            open_with, sample_images()[0], streams=arguments.streams, batch=arguments.batch
+        )
     else:
-        way = Way(arguments.streams or 1, arguments.batch or 1)
-        predictor = open_with(way.streams)
+        plan = BatchPlan(arguments.streams or 1, arguments.batch or 1)
+        predictor = open_with(plan.streams)
     if arguments.engine or predictor.engine.name != "torch":
-        tell(f"engine: {predictor.engine.name}, streams: {way.streams}, batch: {way.batch}")
+        tell(f"engine: {predictor.engine.name}, streams: {plan.streams}, batch: {plan.batch}")
 
     def look(group: Sequence[Place]) -> list[dict[str, Any] | DataError]:
         return _look(predictor, group, arguments.min_score)
 
-    found = each_photo(places, unusable, look, doing="predicting", workers=way.streams + 1, batch=way.batch)
+    found = each_photo(places, unusable, look, doing="predicting", workers=plan.streams + 1, batch=plan.batch)
     _write(arguments, predictor.classes, found)
     console.print(detections_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
     count = sum(len(entry["detections"]) for entry in found)
@@ -124,12 +139,12 @@ def _look(predictor: Predictor, group: Sequence[Place], min_score: float) -> lis
     """Find and draw; images of one size are in one pass, so that none is padded for another's sake."""
     from ..data.images import read_image
 
-    pictures = one_by_one(lambda path, _: read_image(path))(group)
+    pictures = one_by_one(lambda path, _: read_image(path, max_pixels=predictor.max_pixels))(group)
     seen: list[dict[str, Any] | DataError | None] = [each if isinstance(each, DataError) else None for each in pictures]
     by_size: dict[tuple[int, int], list[tuple[int, Picture]]] = {}
     for number, picture in enumerate(pictures):
         if not isinstance(picture, DataError):
-            size = predictor.preprocess.resized(picture.height, picture.width)
+            size = predictor.preprocess.resized_hw(picture.height, picture.width)
             by_size.setdefault(size, []).append((number, picture))
     for same in by_size.values():
         results = predictor.batch([picture for _, picture in same], min_score=min_score)
@@ -150,8 +165,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _entry(path: Path, result: Result) -> dict[str, Any]:
     return {
         "image": str(path),
-        "width": result.size[0],
-        "height": result.size[1],
+        "width": result.size_wh[0],
+        "height": result.size_wh[1],
         "detections": result.detections(),
     }
 
@@ -183,4 +198,5 @@ def _coco(image_id: int, detection: dict[str, Any], classes: tuple[str, ...]) ->
         "category_id": classes.index(detection["label"]) + 1,
         "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
         "score": detection["score"],
+        **{name: value for name, value in detection.items() if name not in ("label", "score", "box_xyxy")},
     }

@@ -145,7 +145,7 @@ def detections_table(found: list[tuple[str, list[dict[str, Any]]]], *, most: int
                 f"{row['score']:.2f}",
                 f"{left:.0f} {top:.0f} {right:.0f} {bottom:.0f}",
                 f"{right - left:.0f} x {bottom - top:.0f}",
-                f"P{row['level']}",
+                f"P{row['level']}" if "level" in row else "",
             )
         if len(rows) > most or not rows:
             table.add_row(name if not rows else "", f"{len(rows) - most} more" if rows else "nothing found")
@@ -165,7 +165,7 @@ def metrics_table(metrics: dict[str, float], images: int) -> Table:
 
 def bench_table(bench: Any) -> Table:
     """Milliseconds by part."""
-    sides, network = (" x ".join(map(str, size)) for size in (bench.size, bench.network_size))
+    sides, network = (" x ".join(map(str, size)) for size in (bench.size_hw, bench.network_hw))
     table = Table(
         title=f"{bench.engine}, one image of {sides}, for the network {network}; milliseconds",
         box=None,

@@ -1,4 +1,4 @@
-"""What a detector takes for what: objects against the detections that cover them."""
+"""The confusion matrix: annotated objects against the detections that cover them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..data.annotated import AnnotatedImages
-from ..ops.boxes import iou
+from ..inference.boxes import iou
 
 LEAST_SCORE, LEAST_IOU = 0.5, 0.5
 
@@ -34,7 +33,7 @@ def confusion(detections: Sequence[dict[str, Any]], dataset: AnnotatedImages) ->
     counts = np.zeros((classes + 1, classes + 1), dtype=int)
     for record in dataset.records:
         found, free = by_image[record.image_id], set(range(len(record.labels)))
-        overlaps = iou(_corners(found), torch.tensor(record.boxes_xyxy).reshape(-1, 4))
+        overlaps = iou(_corners(found), np.array(record.boxes_xyxy, dtype=np.float32).reshape(-1, 4))
         for row, each in zip(overlaps.tolist(), found, strict=True):
             near = [(row[index], index) for index in free if row[index] >= LEAST_IOU]
             column = labels[each["category_id"]]
@@ -49,6 +48,6 @@ def confusion(detections: Sequence[dict[str, Any]], dataset: AnnotatedImages) ->
     return counts
 
 
-def _corners(found: Sequence[dict[str, Any]]) -> torch.Tensor:
-    boxes = torch.tensor([each["bbox"] for each in found], dtype=torch.float32).reshape(-1, 4)
-    return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
+def _corners(found: Sequence[dict[str, Any]]) -> np.ndarray:
+    boxes = np.array([each["bbox"] for each in found], dtype=np.float32).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

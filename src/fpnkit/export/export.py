@@ -12,24 +12,25 @@ import torch
 from PIL import Image
 
 from ..data.annotated import AnnotatedImages
-from ..data.images import read_image
-from ..data.preprocess import Size
+from ..data.images import MAX_PIXELS, as_rgb_array, read_image
+from ..data.pixels import SizeHW
 from ..data.samples import sample_images
-from ..data.tensors import to_tensor
 from ..errors import ConfigError, ExportError
-from ..evaluation.evaluate import evaluate_engine
+from ..evaluation.evaluate import evaluate
 from ..files import write_bytes, write_json
 from ..graph.exported import Exported
 from ..graph.quantize import Sample
 from ..graph.write import require_possible, write_graph
-from ..inference.engines import Engine, TorchEngine, network_input
+from ..inference.engines import Engine, network_input
 from ..inference.fold import folded
-from ..inference.graph_cache import describe, open_exported, published
+from ..inference.graph_cache import open_exported, published
+from ..inference.torch_engine import TorchEngine
+from ..inference.weights_engine import describe
 from ..weights.checkpoint import load_weights
-from .parity import BATCHES, TWIN_IOU, Parity, compare, shapes_of
+from .parity import BATCHES, MATCH_IOU, Parity, compare, shapes_of
 
 LEAST_MATCHED = 0.995
-"""Share of detections with a twin that a float32 graph needs."""
+"""Share of detections with a match that a float32 graph needs."""
 
 CALIBRATION_IMAGES = 300
 """Most that int8 is calibrated with, evenly spread over those given; more change nothing but the time."""
@@ -60,14 +61,18 @@ class ExportConfig:
         precision: `float32`; `bf16` for openvino and torch; `int8` for onnx and openvino.
         pixels: the graph takes uint8 pixels and normalises them; otherwise float32, normalised as in training.
         resizes: the graph also brings images to the network's size.
-        size: fixed height and width; by default any.
+        size_hw: fixed height and width; by default any.
+        detections: most an image; by default the detector's own number.
+        max_pixels: larger images, to calibrate and compare with, are an error.
     """
 
     format: str = "onnx"
     precision: str = "float32"
     pixels: bool = True
     resizes: bool = False
-    size: Size | None = None
+    size_hw: SizeHW | None = None
+    detections: int | None = None
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Watcher(Protocol):
 
 
 class NoWatcher:
-    """Looks away."""
+    """Ignores what it is told."""
 
     def on_stage(self, name: str, steps: int | None) -> None:
         """See `Watcher`."""
@@ -133,23 +138,26 @@ def export(
     """
     watcher = watcher or NoWatcher()
     detector, card = load_weights(weights)
-    exported = describe(card, detector, **dataclasses.asdict(config))
+    if config.detections is not None:
+        detector.postprocess = dataclasses.replace(detector.postprocess, detections=config.detections)
+    choices = {name: getattr(config, name) for name in ("format", "precision", "pixels", "resizes", "size_hw")}
+    exported = describe(card, detector, **choices)
     require_possible(exported)
     if config.precision == "int8" and not photos:
         raise ConfigError("int8 is calibrated with images like those that the model will see: give some hundred")
     with published(out) as folder:
         watcher.on_stage("writing the graph", None)
-        write_graph(folder, folded(detector), exported, _samples(photos, exported))
+        write_graph(folder, folded(detector), exported, _samples(photos, exported, config.max_pixels))
         graph, exported = open_exported(folder)
         model = TorchEngine(detector, torch.device("cpu"), "float32")
-        pictures = [read_image(path) for path in (list(photos)[:6] or sample_images())]
+        pictures = [read_image(path, max_pixels=config.max_pixels) for path in (list(photos)[:6] or sample_images())]
         parity = _compare(graph, model, pictures, exported, watcher)
         report = Report(exported, graph.name, parity)
         if data is not None:
             report = dataclasses.replace(
                 report,
-                ap_before=_measured(model, "AP of the PyTorch model", data, exported, watcher),
-                ap_after=_measured(graph, "AP of the graph", data, exported, watcher),
+                ap_before=_measured(model, "AP of the PyTorch model", data, config, exported, watcher),
+                ap_after=_measured(graph, "AP of the graph", data, config, exported, watcher),
             )
         require_good(report)
         write_json(folder / "report.json", dataclasses.asdict(report))
@@ -160,7 +168,7 @@ def export(
 def require_good(report: Report) -> None:
     """
     Raises:
-        ExportError: too few detections have twins, or too much AP is lost.
+        ExportError: too few detections have matches, or too much AP is lost.
     """
     precision, matched = report.exported.precision, report.parity.matched
     if precision == "float32" and matched < LEAST_MATCHED:
@@ -184,8 +192,8 @@ def as_markdown(report: Report) -> str:
         f"# {exported.model} as {exported.format}, {exported.precision}",
         "",
         f"Against PyTorch in float32, on the CPU; the graph in {report.engine}. "
-        f"{100 * parity.matched:.2f} % of the detections have a twin of the same label at IoU above "
-        f"{TWIN_IOU[exported.precision]}; differences are those of twins.",
+        f"{100 * parity.matched:.2f} % of the detections have a match of the same label at IoU above "
+        f"{MATCH_IOU[exported.precision]}; differences are those of matches.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "|---" * len(_COLUMNS) + "|",
@@ -212,14 +220,20 @@ def _compare(
     return compare(graph, model, pictures, exported, on_case=watcher.on_step)
 
 
-def _measured(engine: Engine, stage: str, data: AnnotatedImages, exported: Exported, watcher: Watcher) -> float:
+def _measured(
+    engine: Engine, stage: str, data: AnnotatedImages, config: ExportConfig, exported: Exported, watcher: Watcher
+) -> float:
     watcher.on_stage(stage, len(data.records))
-    found = evaluate_engine(engine, data, exported.preprocess, on_image=watcher.on_step)
+
+    def advance(images: int) -> None:
+        for _ in range(images):
+            watcher.on_step()
+
+    found = evaluate(engine, data, exported.preprocess, max_pixels=config.max_pixels, on_images=advance)
     return found.metrics["AP"]
 
 
-def _samples(photos: Sequence[Path], exported: Exported) -> Iterator[Sample]:
+def _samples(photos: Sequence[Path], exported: Exported, max_pixels: int) -> Iterator[Sample]:
     """What the network gets of these photos, one a batch, to calibrate with."""
     for photo in photos[:: -(-len(photos) // CALIBRATION_IMAGES) or 1]:
-        batch = network_input([to_tensor(read_image(photo))], exported, exported.preprocess)
-        yield batch.images.numpy(), batch.sizes.numpy()
+        yield network_input([as_rgb_array(photo, max_pixels=max_pixels)], exported, exported.preprocess)

@@ -6,23 +6,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
-from ..data.preprocess import Preprocess, PreprocessConfig, Size
-from ..data.tensors import to_tensor
+from ..data.images import as_rgb_array
+from ..data.pixels import PreprocessConfig, SizeHW
 from ..graph.exported import Exported
+from ..inference.boxes import iou
 from ..inference.engines import Engine
-from ..ops.boxes import iou
-from ..structures import Detections
+from ..outputs import Arrays
 
-OTHER: Size = (333, 517)
+OTHER: SizeHW = (333, 517)
 """Height and width of an image that has to be resized; odd in both."""
 
 BATCHES = (1, 3)
 
-TWIN_IOU = {"float32": 0.99, "bf16": 0.9, "int8": 0.75}
+MATCH_IOU = {"float32": 0.99, "bf16": 0.9, "int8": 0.75}
 """IoU above which two boxes are one, by precision: boxes of rounded numbers are never the very same."""
 
 
@@ -35,13 +34,13 @@ class Case:
         resampled: the graph resizes them by itself, and so to pixels that differ a little from PyTorch's.
         batch: how many.
         detections, found: of the PyTorch model and of the graph, of any score that they give.
-        matched: share of both's detections that have a twin: the same label, IoU above `TWIN_IOU`.
-        box_difference: largest of any corner of twins, pixels.
-        score_difference: largest of twins.
+        matched: share of both's detections that have a match: the same label, IoU above `MATCH_IOU`.
+        box_difference: largest of any corner of matches, pixels.
+        score_difference: largest of matches.
         torch_ms, graph_ms: for the whole batch, resizing included; the better of two runs after a first one.
     """
 
-    shape: Size
+    shape: SizeHW
     resampled: bool
     batch: int
     detections: int
@@ -65,7 +64,7 @@ class Parity:
 
     @property
     def matched(self) -> float:
-        """Share of all detections that have a twin, where both saw the same pixels."""
+        """Share of all detections that have a match, where both saw the same pixels."""
         cases = [case for case in self.cases if not case.resampled]
         total = sum(case.detections + case.found for case in cases)
         return sum(case.matched * (case.detections + case.found) for case in cases) / total if total else 1.0
@@ -102,38 +101,38 @@ def compare(
     for number, shape in enumerate(shapes_of(exported.preprocess)):
         for batch in BATCHES:
             chosen = [photos[(number + place) % len(photos)] for place in range(batch)]
-            images = [to_tensor(photo.resize(shape[::-1])) for photo in chosen]
-            resampled = exported.resizes and Preprocess(exported.preprocess).resized(*shape) != shape
+            images = [as_rgb_array(photo.resize(shape[::-1])) for photo in chosen]
+            resampled = exported.resizes and exported.preprocess.resized_hw(*shape) != shape
             cases.append(_case(graph, model, images, exported, resampled=resampled))
             on_case()
     return Parity(tuple(cases))
 
 
-def shapes_of(config: PreprocessConfig) -> tuple[Size, ...]:
+def shapes_of(config: PreprocessConfig) -> tuple[SizeHW, ...]:
     """Five that need no resizing, the last two of them with an odd side, and `OTHER`."""
     short, long = config.short_side, config.long_side
     two_thirds, two_fifths = (2 * short // 3 | 1, 2 * short // 5 | 1)
     return (short, long), (long, short), (short, short), (two_thirds, long), (long, two_fifths), OTHER
 
 
-def _case(graph: Engine, model: Engine, images: Sequence[Tensor], exported: Exported, *, resampled: bool) -> Case:
+def _case(graph: Engine, model: Engine, images: Sequence[np.ndarray], exported: Exported, *, resampled: bool) -> Case:
     config = exported.preprocess
     wanted, torch_ms = _timed(model, images, config)
     found, graph_ms = _timed(graph, images, config)
-    twins, boxes, scores = 0, [0.0], [0.0]
+    matches, boxes, scores = 0, [0.0], [0.0]
     for one, other in zip(wanted, found, strict=True):
-        mine, theirs = _twins(one, other, TWIN_IOU[exported.precision])
-        twins += len(mine)
-        boxes += (one.boxes_xyxy[mine] - other.boxes_xyxy[theirs]).abs().amax(dim=1).tolist()
-        scores += (one.scores[mine] - other.scores[theirs]).abs().tolist()
-    total = sum(map(len, wanted)) + sum(map(len, found))
+        mine, theirs = _matched(one, other, MATCH_IOU[exported.precision])
+        matches += len(mine)
+        boxes += np.abs(one["boxes_xyxy"][mine] - other["boxes_xyxy"][theirs]).max(axis=1).tolist()
+        scores += np.abs(one["scores"][mine] - other["scores"][theirs]).tolist()
+    detections, count = (sum(len(each["scores"]) for each in every) for every in (wanted, found))
     return Case(
-        shape=(images[0].shape[1], images[0].shape[2]),
+        shape=(images[0].shape[0], images[0].shape[1]),
         resampled=resampled,
         batch=len(images),
-        detections=sum(map(len, wanted)),
-        found=sum(map(len, found)),
-        matched=2 * twins / total if total else 1.0,
+        detections=detections,
+        found=count,
+        matched=2 * matches / (detections + count) if detections + count else 1.0,
         box_difference=max(boxes),
         score_difference=max(scores),
         torch_ms=torch_ms,
@@ -141,19 +140,18 @@ def _case(graph: Engine, model: Engine, images: Sequence[Tensor], exported: Expo
     )
 
 
-def _twins(one: Detections, other: Detections, least: float) -> tuple[Tensor, Tensor]:
+def _matched(one: Arrays, other: Arrays, least: float) -> tuple[np.ndarray, np.ndarray]:
     """Indices of detections that are each other's best match, of one label and nearly one place."""
-    if not len(one) or not len(other):
-        nothing = torch.zeros(0, dtype=torch.int64)
-        return nothing, nothing
-    overlaps = iou(one.boxes_xyxy, other.boxes_xyxy) * (one.labels[:, None] == other.labels)
-    best, place = overlaps.max(dim=1)
-    mutual = overlaps.argmax(dim=0)[place] == torch.arange(len(one))
-    mine = torch.where(mutual & (best > least))[0]
+    if not len(one["scores"]) or not len(other["scores"]):
+        return np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+    overlaps = iou(one["boxes_xyxy"], other["boxes_xyxy"]) * (one["labels"][:, None] == other["labels"])
+    best, place = overlaps.max(axis=1), overlaps.argmax(axis=1)
+    mutual = overlaps.argmax(axis=0)[place] == np.arange(len(best))
+    mine = np.flatnonzero(mutual & (best > least))
     return mine, place[mine]
 
 
-def _timed(engine: Engine, images: Sequence[Tensor], config: PreprocessConfig) -> tuple[list[Detections], float]:
+def _timed(engine: Engine, images: Sequence[np.ndarray], config: PreprocessConfig) -> tuple[list[Arrays], float]:
     found, times = engine.detect(images, config), []
     for _ in range(2):
         began = time.perf_counter()

@@ -63,10 +63,9 @@ class DeployGraph(nn.Module):
         return F.pad(images, (0, self._canvas_side(width) - width, 0, self._canvas_side(height) - height))
 
     def _canvas_side(self, side: int) -> int:
-        cells: Any = torch.sym_max(
-            (side + self.preprocess.pad_to - 1) // self.preprocess.pad_to, -(-LEAST_SIDE // self.preprocess.pad_to)
-        )
-        return cells * self.preprocess.pad_to
+        step = self.preprocess.pad_to
+        cells: Any = torch.sym_max((side + step - 1) // step, -(-LEAST_SIDE // step))
+        return cells * step
 
 
 def _masked(values: Tensor, valid: Tensor) -> Tensor:

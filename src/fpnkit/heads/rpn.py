@@ -219,7 +219,7 @@ class RPNHead(nn.Module):
             anchors = torch.cat([cell_anchors(side, self.config.ratios) for side in sides])
             best = torch.stack(each).amax(dim=0).sigmoid()
             offset = self.config.anchor_offset
-            made.append(LevelResponse(level.number, level.stride, sides, anchors, offset, best))
+            made.append(LevelResponse(level.name, level.number, level.stride, sides, anchors, offset, best))
         return tuple(made)
 
     def losses(

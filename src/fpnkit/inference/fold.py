@@ -10,7 +10,7 @@ from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from ..detectors import FasterRCNN
+from ..detectors import Detector, PyramidNetwork
 
 _NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d, FrozenBatchNormAct2d)
 
@@ -18,7 +18,7 @@ _SIDE = 96
 """Pixels of the random image that shows which norm follows which convolution."""
 
 
-def folded(detector: FasterRCNN) -> FasterRCNN:
+def folded(detector: Detector) -> Detector:
     """A copy of a detector, in inference mode, without the batch norms that stand behind a convolution.
 
     Which do is seen in one pass; should the copy then compute something else, because a convolution's result is also
@@ -32,13 +32,20 @@ def folded(detector: FasterRCNN) -> FasterRCNN:
         changed = copy.deepcopy(plain)
         for conv, norm in pairs:
             _fold(changed, conv, norm)
-        found = changed.features(image)
+        found = _seen(changed, image)
     same = all(torch.allclose(found[name], wanted[name], rtol=1e-3, atol=1e-4) for name in wanted)
     return changed if same else plain
 
 
-def _watched(detector: FasterRCNN, image: Tensor) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
-    """The features of an image, and the names of convolutions and norms of which each is called once, in turn."""
+def _seen(detector: Detector, image: Tensor) -> dict[str, Tensor]:
+    """What must not change: the pyramid, or of a detector without one all that it gives."""
+    if isinstance(detector, PyramidNetwork):
+        return dict(detector.features(image))
+    return detector(image, torch.full((1, 2), float(_SIDE), device=image.device))
+
+
+def _watched(detector: Detector, image: Tensor) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """What is seen of an image, and the names of convolutions and norms of which each is called once, in turn."""
     made: dict[int, str] = {}
     results: list[Tensor] = []  # kept alive, so that no address is used again
     calls: dict[str, int] = {}
@@ -66,13 +73,13 @@ def _watched(detector: FasterRCNN, image: Tensor) -> tuple[dict[str, Tensor], li
             hooks.append(module.register_forward_hook(after_conv(name)))
         elif isinstance(module, _NORMS):
             hooks.append(module.register_forward_pre_hook(before_norm(name)))
-    features = dict(detector.features(image))
+    seen = _seen(detector, image)
     for hook in hooks:
         hook.remove()
-    return features, [pair for pair in pairs if all(calls[name] == 1 for name in pair)]
+    return seen, [pair for pair in pairs if all(calls[name] == 1 for name in pair)]
 
 
-def _fold(detector: FasterRCNN, conv_name: str, norm_name: str) -> None:
+def _fold(detector: Detector, conv_name: str, norm_name: str) -> None:
     conv: Any = detector.get_submodule(conv_name)
     norm: Any = detector.get_submodule(norm_name)
     variance, mean = norm.running_var, norm.running_mean

@@ -1,23 +1,18 @@
-"""Exported graphs on disk and the runtime that suits them; graphs of checkpoints are made once and kept."""
+"""Exported graphs on disk, and the runtime that suits them."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError, ExportError
-from ..files import sha256
 from ..graph.exported import Exported, is_exported, read_card
-from ..graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, TorchRuntime
-from ..graph.write import write_graph
-from ..weights.checkpoint import ModelCard, load_weights
+from ..graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
 from .engines import GraphEngine
 
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
@@ -27,9 +22,6 @@ _RUNS = {"onnx": ("openvino", "onnxruntime"), "openvino": ("openvino",), "torch"
 
 ENGINES_OF_WEIGHTS = (*_RUNS["onnx"], *_RUNS["torch"])
 """Engines that run weights, of which an ONNX graph is made where they need one."""
-
-_MAKERS = ("torch", "torchvision", "timm", "onnx", "onnxscript")
-"""Packages on whose versions a graph depends, besides fpnkit's own code."""
 
 
 def choose_engine(wanted: str, device: str, able: tuple[str, ...] = ENGINES_OF_WEIGHTS) -> str:
@@ -87,44 +79,9 @@ def _opened(path: Path, exported: Exported, engine: str, precision: str | None, 
         raise ConfigError(f"{engine} runs this graph in {exported.precision}, not in {precision}: use openvino")
     if engine == "onnxruntime":
         return OnnxRuntime(path, threads=max(1, (threads or os.cpu_count() or 1) // streams))
+    from ..graph.torch_runtime import TorchRuntime
+
     return TorchRuntime(path)
-
-
-def describe(card: ModelCard, detector, **choices) -> Exported:
-    """What a graph of this detector is."""
-    config = detector.roi.config
-    return Exported(
-        model=card.model,
-        classes=card.classes,
-        preprocess=card.preprocess,
-        min_score=config.min_score,
-        nms_iou=config.nms_iou,
-        detections=config.detections,
-        **choices,
-    )
-
-
-def kept_graph(weights: Path, tell: Callable[[str], None]) -> Path:
-    """The folder with the ONNX graph of a weights file, made when it is not there yet.
-
-    Args:
-        weights: of `save_weights`.
-        tell: gets a line when it takes long.
-    Raises:
-        CheckpointError: the weights are damaged.
-        ExportError: the detector cannot be exported.
-    """
-    own_code = [sha256(path) for path in sorted(Path(__file__).parent.parent.rglob("*.py"))]
-    causes = [sha256(weights), *(f"{name} {version(name)}" for name in _MAKERS), *own_code]
-    key = hashlib.sha256("\n".join(causes).encode()).hexdigest()[:24]
-    folder = cache_folder() / "graphs" / key
-    if not is_exported(folder):
-        tell(f"preparing a graph of {weights.name}, once; it is kept in {folder}")
-        detector, card = load_weights(weights)
-        with published(folder) as made:
-            choices = {"format": "onnx", "precision": "float32", "pixels": True, "resizes": False, "size": None}
-            write_graph(made, detector, describe(card, detector, **choices))
-    return folder
 
 
 def cache_folder() -> Path:

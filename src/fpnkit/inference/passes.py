@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
+import numpy as np
 
-from ..data.preprocess import PreprocessConfig
+from ..data.pixels import PreprocessConfig
 from ..errors import ConfigError
-from ..ops.nms import nms_keep
-from ..structures import Detections
+from ..outputs import Arrays, Postprocess
+from .boxes import nms
 
 LARGEST = 10.0
 """A percentage taken for a factor would ask for more memory than any machine has."""
@@ -37,18 +37,13 @@ def scaled(config: PreprocessConfig, scale: float) -> PreprocessConfig:
     return replace(config, short_side=short_side, long_side=long_side)
 
 
-def merge(found: Sequence[Detections], nms_iou: float, most: int) -> Detections:
+def merge(found: Sequence[Arrays], postprocess: Postprocess) -> Arrays:
     """The detections of one image from several scales as one list, best first.
 
     Args:
-        found: what each scale found, unpadded, all in the same pixels.
-        nms_iou: suppresses boxes of one class.
-        most: kept at most.
+        found: what each scale found, all in the same pixels.
+        postprocess: its NMS threshold and number of detections.
     """
-    every = Detections(
-        **{name: torch.cat([getattr(each, name) for each in found]) for name in Detections.__dataclass_fields__}
-    )
-    own = every.labels == every.labels.unique()[:, None]
-    scores = every.scores.expand(own.shape).masked_fill(~own, float("-inf"))
-    kept = every[nms_keep(every.boxes_xyxy.expand(*own.shape, 4), scores, nms_iou).any(dim=0)]
-    return kept[kept.scores.argsort(descending=True, stable=True)[:most]]
+    every = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    kept = nms(every["boxes_xyxy"], every["scores"], every["labels"], postprocess.nms_iou)
+    return {name: values[kept[: postprocess.detections]] for name, values in every.items()}

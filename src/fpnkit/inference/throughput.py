@@ -1,4 +1,4 @@
-"""How many images at a time a machine bears: measured, because it depends on cores, memory and model."""
+"""How many images at a time are fastest: measured, because it depends on cores, memory and model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BATCHES = (1, 4, 16)
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a folder is looked at.
+class BatchPlan:
+    """How many images are computed together.
 
     Attributes:
         streams: passes at a time.
@@ -27,9 +27,9 @@ class Way:
     batch: int = 1
 
 
-def best_way(
+def choose_batch_plan(
     open_with: Callable[[int], Predictor], picture: Picture, *, streams: int | None = None, batch: int | None = None
-) -> tuple[Predictor, Way]:
+) -> tuple[Predictor, BatchPlan]:
     """The predictor with the least time an image, and how to use it.
 
     First the streams are chosen, from one to one a core, then the batch, as long as a larger one is faster.
@@ -44,32 +44,32 @@ def best_way(
     if open_once(able[0]).engine.name == "torch":
         able = able[:1]
     batches = (batch,) if batch else BATCHES
-    way = fastest(able, batches, lambda each: _seconds_an_image(open_once(each.streams), picture, each))
-    return open_once(way.streams), way
+    plan = fastest_plan(able, batches, lambda each: _seconds_an_image(open_once(each.streams), picture, each))
+    return open_once(plan.streams), plan
 
 
-def fastest(streams: Sequence[int], batches: Sequence[int], seconds: Callable[[Way], float]) -> Way:
-    """The way with the least time an image among the streams, then with larger batches while each saves 5 %.
+def fastest_plan(streams: Sequence[int], batches: Sequence[int], seconds: Callable[[BatchPlan], float]) -> BatchPlan:
+    """The plan with the least time an image among the streams, then with larger batches while each saves 5 %.
 
     Args:
         streams, batches: what may be chosen, batches ascending.
-        seconds: way -> seconds an image.
+        seconds: plan -> seconds an image.
     """
-    times = {way: seconds(way) for way in (Way(each, batches[0]) for each in streams)}
+    times = {plan: seconds(plan) for plan in (BatchPlan(each, batches[0]) for each in streams)}
     best = min(times, key=times.__getitem__)
     least = times[best]
     for larger in batches[1:]:
-        way = Way(best.streams, larger)
-        if (took := seconds(way)) > 0.95 * least:
+        plan = BatchPlan(best.streams, larger)
+        if (took := seconds(plan)) > 0.95 * least:
             break
-        best, least = way, took
+        best, least = plan, took
     return best
 
 
-def _seconds_an_image(predictor: Predictor, picture: Picture, way: Way) -> float:
-    pictures, calls = [picture] * way.batch, max(way.streams, 4 * way.streams // way.batch)
-    with ThreadPoolExecutor(way.streams) as pool:
-        list(pool.map(predictor.batch, [pictures] * way.streams))
+def _seconds_an_image(predictor: Predictor, picture: Picture, plan: BatchPlan) -> float:
+    pictures, calls = [picture] * plan.batch, max(plan.streams, 4 * plan.streams // plan.batch)
+    with ThreadPoolExecutor(plan.streams) as pool:
+        list(pool.map(predictor.batch, [pictures] * plan.streams))
         began = time.perf_counter()
         list(pool.map(predictor.batch, [pictures] * calls))
-        return (time.perf_counter() - began) / (calls * way.batch)
+        return (time.perf_counter() - began) / (calls * plan.batch)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
+from ..inference.predictor import Result
 from ..pictures.annotate import INK, annotate, level_colour
 from ..pictures.plots import new_figure, write_figure
 from .view import Eq1Step, LevelView, PyramidView
@@ -44,18 +43,20 @@ def draw_levels(path: Path, view: PyramidView) -> None:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    aspect = min(max(view.size[0] / view.size[1], NARROWEST), WIDEST)
+    aspect = min(max(view.network_wh[0] / view.network_wh[1], NARROWEST), WIDEST)
     figure, cards = _lay_out(1 + len(view.levels), CARD * min(1.0, aspect), CARD / max(1.0, aspect))
-    scale = CARD / max(view.size)
-    drawn = (max(1, round(view.size[0] * scale)), max(1, round(view.size[1] * scale)))
-    photo = Image.fromarray(view.result.image.permute(1, 2, 0).numpy()).resize(drawn, Image.Resampling.LANCZOS)
+    scale = CARD / max(view.network_wh)
+    drawn = (max(1, round(view.network_wh[0] * scale)), max(1, round(view.network_wh[1] * scale)))
+    photo = Image.fromarray(view.result.image).resize(drawn, Image.Resampling.LANCZOS)
     _draw_photo(cards[0], view, photo)
     for card, level in zip(cards[1:], view.levels, strict=True):
         _draw_level(card, view, level, photo)
     write_figure(path, figure, dpi=DPI)
 
 
-def draw_object_sizes(path: Path, sizes: Tensor, levels: Tensor, scores: Tensor, steps: list[Eq1Step]) -> None:
+def draw_object_sizes(
+    path: Path, sizes: np.ndarray, levels: np.ndarray, scores: np.ndarray, steps: list[Eq1Step]
+) -> None:
     """Level against size of the detections of one photograph or many, with the steps of eq. 1.
 
     Args:
@@ -71,13 +72,13 @@ def draw_object_sizes(path: Path, sizes: Tensor, levels: Tensor, scores: Tensor,
     figure = new_figure(width / DPI, height / DPI, facecolor=INK)
     _write_header(figure, "Which level reads objects of which size", SIZES_LEGEND)
     axes = figure.add_axes((0.16, 80 / height, 0.81, 150 * len(steps) / height), facecolor=CARD_COLOUR)
-    sizes = sizes.clamp(min=1.0)
+    sizes = np.maximum(sizes, 1.0)
     borders = [step.low for step in steps if 0 < step.low < math.inf]
     bounds = (min([14.0, *borders, *sizes.tolist()]) / 1.2, max([800.0, *borders, *sizes.tolist()]) * 1.2)
     lanes = {step.number: lane for lane, step in enumerate(steps)}
     for step in steps:
         _draw_lane(axes, step, lanes[step.number], bounds, int((levels == step.number).sum()))
-    places = torch.tensor([float(lanes[k]) for k in levels.tolist()]) + 0.08 + 0.84 * scores
+    places = np.array([float(lanes[k]) for k in levels.tolist()]) + 0.08 + 0.84 * scores
     colours = [level_colour(k) for k in levels.tolist()]
     axes.scatter(sizes, places, s=40, c=colours, edgecolors=INK, linewidths=0.8, zorder=3)
     if not len(sizes):
@@ -88,12 +89,17 @@ def draw_object_sizes(path: Path, sizes: Tensor, levels: Tensor, scores: Tensor,
 
 def _draw_photo(card: Axes, view: PyramidView, photo: Image.Image) -> None:
     result = view.result
-    scale = [photo.width / result.size[0], photo.height / result.size[1]] * 2
-    boxes = (result.boxes_xyxy * torch.tensor(scale)).tolist()
-    _show(card, view, annotate(photo, boxes, result.labels, result.scores.tolist(), result.levels.tolist()))
-    count, (width, height) = len(result), view.size
+    scale = [photo.width / result.size_wh[0], photo.height / result.size_wh[1]] * 2
+    boxes = (result.boxes_xyxy * np.array(scale)).tolist()
+    _show(card, view, _annotated(photo, boxes, result))
+    count, (width, height) = len(result), view.network_wh
     found = f"{count} object{'s' * (count != 1)}" if count else "nothing found"
     _caption(card, "photo", "white", f"{found} · {width} x {height} px", "boxes in the colour of their level")
+
+
+def _annotated(photo: Image.Image, boxes: list[list[float]], result: Result) -> Image.Image:
+    scores, label_ids, levels = result.scores.tolist(), result.label_ids.tolist(), result.levels.tolist()
+    return annotate(photo, boxes, result.labels, scores, label_ids=label_ids, levels=levels)
 
 
 def _draw_level(card: Axes, view: PyramidView, level: LevelView, photo: Image.Image) -> None:
@@ -120,12 +126,12 @@ def _draw_level(card: Axes, view: PyramidView, level: LevelView, photo: Image.Im
     )
 
 
-def _glowing(photo: Image.Image, heat: Tensor, colour: str) -> Image.Image:
+def _glowing(photo: Image.Image, heat: np.ndarray, colour: str) -> Image.Image:
     """The photograph in dark grey, lit in a colour where there is heat."""
     from matplotlib.colors import to_rgb
 
     grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None] / 255
-    strength = heat.numpy()[..., None]
+    strength = heat[..., None]
     lit = np.array(to_rgb(colour), dtype=np.float32) * (0.35 + 0.65 * grey)
     return Image.fromarray(np.uint8(255 * ((1 - strength) * (0.05 + 0.4 * grey) + strength * lit)))
 
@@ -168,7 +174,7 @@ def _scale_axes(axes: Axes, bounds: tuple[float, float], borders: list[float], l
 
 def _show(card: Axes, view: PyramidView, picture: Image.Image) -> None:
     """On the card, in the network's pixels, centred."""
-    (width, height), place = view.size, card.get_window_extent()
+    (width, height), place = view.network_wh, card.get_window_extent()
     aspect = place.width / place.height
     across, down = max(width, height * aspect), max(height, width / aspect)
     card.imshow(picture, extent=(0, width, height, 0), aspect="auto", interpolation="antialiased")

@@ -93,8 +93,8 @@ def sample(matches: Matches, *, count: int, positive_fraction: float, seeds: Ten
         matches: of N images with A candidates each.
         count: candidates an image; fewer are valid where fewer exist.
         positive_fraction: largest share of positives.
-        seeds: (N,) int64, one an image: what is sampled depends on it and the candidates of that image alone; by default
-            from the global torch random state.
+        seeds: (N,) int64, one an image: its samples depend on it and the candidates of that image alone; by default
+            they come from the global torch random state.
     Returns:
         `Samples` of fixed width.
     """

@@ -8,6 +8,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 LEVEL_COLOURS = {2: "#ffd166", 3: "#06d6a0", 4: "#4cc9f0", 5: "#f72585", 6: "#b388eb"}
+CLASS_COLOURS = ("#ffd166", "#06d6a0", "#4cc9f0", "#f72585", "#b388eb", "#ff8c42", "#9ef01a", "#e0e1dd")
+"""Of labels, in turn."""
 INK = "#101418"
 
 COMMENT = b"boxes drawn by fpnkit"
@@ -19,26 +21,31 @@ def annotate(
     boxes_xyxy: Sequence[Sequence[float]],
     labels: Sequence[str],
     scores: Sequence[float],
-    levels: Sequence[int],
+    *,
+    label_ids: Sequence[int],
+    levels: Sequence[int] | None,
 ) -> Image.Image:
-    """A copy of an image with its boxes, and a legend of the levels that occur.
+    """A copy of an image with its boxes in the colours of their levels, and a legend of these.
 
     Args:
         image: RGB.
         boxes_xyxy: K boxes in pixels.
-        labels, scores, levels: K each.
+        labels, scores: K each.
+        label_ids: K, the colours of a detector that gives no levels.
+        levels: K, the k of P_k, or None.
     """
     canvas = image.convert("RGB")
     draw = ImageDraw.Draw(canvas)
     unit = max(1.0, min(canvas.size) / 320)
     font = ImageFont.load_default(size=max(10, round(9 * unit)))
     width = max(1, round(1.6 * unit))
-    weakest_first = list(zip(boxes_xyxy, labels, scores, levels, strict=True))[::-1]
-    for box, _, _, level in weakest_first:
-        draw.rectangle(tuple(box), outline=level_colour(level), width=width)
-    for box, label, score, level in weakest_first:
-        _chip(draw, (box[0], box[1]), f"{label} {score:.0%}", level_colour(level), font, box[2] - box[0])
-    _legend(draw, canvas.size, sorted(set(levels)), font)
+    colours = list(map(class_colour, label_ids)) if levels is None else list(map(level_colour, levels))
+    weakest_first = list(zip(boxes_xyxy, labels, scores, colours, strict=True))[::-1]
+    for box, _, _, colour in weakest_first:
+        draw.rectangle(tuple(box), outline=colour, width=width)
+    for box, label, score, colour in weakest_first:
+        _chip(draw, (box[0], box[1]), f"{label} {score:.0%}", colour, font, box[2] - box[0])
+    _legend(draw, canvas.size, sorted(set(levels or ())), font)
     return canvas
 
 
@@ -54,6 +61,11 @@ def drawn_here(path: Path) -> bool:
 def level_colour(level: int) -> str:
     """The colour of P_k, as #rrggbb."""
     return LEVEL_COLOURS.get(level, "#ffffff")
+
+
+def class_colour(label: int) -> str:
+    """The colour of a label, as #rrggbb."""
+    return CLASS_COLOURS[label % len(CLASS_COLOURS)]
 
 
 def _chip(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, font, room: float) -> None:

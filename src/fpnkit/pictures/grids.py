@@ -11,20 +11,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data.annotated import AnnotatedImages
 from ..data.images import read_image
-from ..structures import ImageBatch, Targets
-from .annotate import INK
+from ..structures import PixelBatch, Targets
+from .annotate import INK, class_colour
 from .plots import write_picture
 
 TILE, COLUMNS, MOST = 360, 4, 8
 LEAST_SCORE = 0.5
-COLOURS = ("#ffd166", "#06d6a0", "#4cc9f0", "#f72585", "#b388eb", "#ff8c42", "#9ef01a", "#e0e1dd")
-"""Of classes, in turn."""
 
 Drawn = tuple[Sequence[float], int, str]
 """Box, label and text."""
 
 
-def draw_batch(path: Path, batch: ImageBatch, targets: Targets, classes: Sequence[str]) -> None:
+def draw_batch(path: Path, batch: PixelBatch, targets: Targets, classes: Sequence[str]) -> None:
     """A batch as the network gets it, with the boxes that it is to find; crowds are grey.
 
     Args:
@@ -34,8 +32,8 @@ def draw_batch(path: Path, batch: ImageBatch, targets: Targets, classes: Sequenc
     """
     tiles = []
     for index in range(min(len(batch), MOST)):
-        height, width = (int(side) for side in batch.sizes[index])
-        image = Image.fromarray(batch.images[index, :height, :width].numpy())
+        height, width = (int(side) for side in batch.sizes_hw[index])
+        image = Image.fromarray(batch.pixels[index, :height, :width].numpy())
         real = targets.valid[index]
         rows = zip(targets.boxes_xyxy[index][real].tolist(), targets.labels[index][real].tolist(), strict=True)
         tiles.append(tile(image, [(box, label, classes[label]) for box, label in rows]))
@@ -71,7 +69,7 @@ def tile(image: Image.Image, boxes: Sequence[Drawn], truth: Sequence[Sequence[fl
     for box in truth:
         draw.rectangle([side * scale for side in box], outline="white", width=1)
     for box, label, text in boxes:
-        corners, colour = [side * scale for side in box], COLOURS[label % len(COLOURS)]
+        corners, colour = [side * scale for side in box], class_colour(label)
         draw.rectangle(corners, outline=colour, width=2)
         if corners[2] - corners[0] > 40:
             corner = (corners[0] + 3, corners[1] + 3)
