@@ -124,9 +124,9 @@ def test_nothing_is_overwritten(data, tmp_path):
 
 
 def test_an_unknown_format_is_refused_with_the_nearest(data, tmp_path):
-    with pytest.raises(ConfigError, match=r"to: there is no format 'yollo': did you mean 'yolo'\?"):
+    with pytest.raises(ConfigError, match=r"to: there is no format 'yollo': did you mean yolo\?"):
         convert({"train": data}, "yollo", tmp_path / "out")
-    with pytest.raises(ConfigError, match="known are coco, voc or yolo"):
+    with pytest.raises(ConfigError, match="the formats are coco, voc, yolo"):
         convert({"train": data}, "?", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

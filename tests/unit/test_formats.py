@@ -1,13 +1,19 @@
 """VOC and YOLO folders: literals, every kind of mistake named, and no way out of the data set's folder."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from fpnkit.data.annotated import joined, selected
+from fpnkit.data.coco import as_coco
+from fpnkit.data.formats import FORMATS
+from fpnkit.data.outlines import Polygons, RunLengths
 from fpnkit.data.read import find_data, read_data
-from fpnkit.errors import DataError
+from fpnkit.errors import ConfigError, DataError
 
 VOC = """<annotation><filename>{filename}</filename>
 <size><width>{width}</width><height>40</height><depth>3</depth></size>{objects}</annotation>"""
@@ -263,3 +269,77 @@ def test_several_data_sets_are_one(voc, yolo):
     assert [record.image_id for record in both.records] == [1, 2, 3, 4]
     assert both.records[0].labels == (1, 0)
     assert both.records[1].labels == (0, 2)
+
+
+def test_a_folder_of_several_formats_is_the_more_special_one(voc, yolo, tmp_path):
+    """A .json beside VOC's or YOLO's folders does not make them COCO, nor do labels alone make COCO YOLO."""
+    for root, name in ((voc, "voc"), (yolo, "yolo")):
+        write(root / "results.json", "[]")
+        assert find_data(root).format is FORMATS[name]
+    (yolo / "data.yaml").unlink()
+    assert find_data(yolo).format is FORMATS["coco"]
+
+
+def test_a_folder_of_images_is_of_coco_alone(voc, yolo, tmp_path):
+    for root in (voc, yolo):
+        with pytest.raises(
+            ConfigError, match=r"images_dir is for COCO: .* is (Pascal VOC|YOLO), which names its images"
+        ):
+            read_data(root, images_dir=tmp_path)
+
+
+def test_pixels_of_a_yolo_image_are_limited_where_its_size_is_read(yolo):
+    assert read_data(f"{yolo}:train", max_pixels=60 * 40).problems == ()
+    with pytest.raises(DataError, match=r"a\.jpg: image: 60 x 40 is more than 2,399 pixels"):
+        read_data(f"{yolo}:train", max_pixels=60 * 40 - 1)
+
+
+def coco(root: Path, segmentation) -> Path:
+    picture(root / "train" / "a.jpg")
+    image = {"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 10, 20, 30], "segmentation": segmentation}
+    content = {"images": [image], "annotations": [entry], "categories": [{"id": 1, "name": "cat"}]}
+    return write(root / "train.json", json.dumps(content))
+
+
+OUTLINES = [
+    ([[0, 10, 20, 10, 20.5, 40]], Polygons(((0, 10, 20, 10, 20.5, 40),))),
+    ({"size": [40, 60], "counts": [10, 30, 2360]}, RunLengths((40, 60), (10, 30, 2360))),
+    ({"size": [40, 60], "counts": "PPYo1"}, RunLengths((40, 60), "PPYo1")),
+    ([], None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("segmentation", "outline"), OUTLINES)
+def test_coco_outlines_are_kept_as_they_are_written(segmentation, outline, tmp_path):
+    data = read_data(coco(tmp_path, segmentation))
+    (only,) = data.records[0].objects
+    assert (only.outline, only.area, only.bbox, only.box_xyxy) == (outline, 600, (0, 10, 20, 30), (0, 10, 20, 40))
+    assert as_coco(data)["annotations"][0].get("segmentation") == (segmentation or None)
+
+
+BAD_RUN_LENGTHS = {
+    "another size": ({"size": [60, 40], "counts": [2400]}, "run lengths of the image's size [height, width] [40, 60]"),
+    "size as text": ({"size": "40x60", "counts": [2400]}, "got size '40x60'"),
+    "negative": ({"size": [40, 60], "counts": [2401, -1]}, "expected run lengths with counts as a string or numbers"),
+    "fractions": ({"size": [40, 60], "counts": [2399.5, 0.5]}, "got [2399.5, 0.5]"),
+    "no string": ({"size": [40, 60], "counts": ""}, "got ''"),
+    "too few": ({"size": [40, 60], "counts": [10, 30]}, "run lengths count 40 pixels, their image has 2400"),
+    "no counts": ({"size": [40, 60]}, "expected segmentation as polygons or run lengths"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_RUN_LENGTHS)
+def test_bad_run_lengths_are_named(kind, tmp_path):
+    segmentation, reason = BAD_RUN_LENGTHS[kind]
+    (problem,) = read_data(coco(tmp_path, segmentation)).problems
+    assert problem.record == "annotation 1"
+    assert reason in problem.reason
+
+
+def test_the_table_of_formats_imports_nothing_heavy():
+    """Help texts are made of it."""
+    code = "import sys, fpnkit.data.formats; print(*{'torch', 'numpy', 'PIL', 'yaml'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..data.formats import by_name
 from .data_options import FORMATS, add_choice, add_images_dir, read_splits
+from .photos import add_max_pixels
 
 EPILOG = """\
 examples:
@@ -14,26 +16,33 @@ examples:
   fpnkit convert cells:train --to yolo --out cells-yolo   one split
   fpnkit convert train.json --to voc --out train-voc
 
-What a format has no place for is left out: VOC holds neither ids, areas, masks nor boxes of one pixel's width, and
-crowds become 'difficult'; YOLO holds boxes alone. Bad records are named and left out (exit
-code 4), or stop it with --strict.
+writes:
+{writes}
+
+{losses}
+Bad records are named and left out (exit code 4), or stop it with --strict.
 """
 
 
 def add_parser(verbs: Any) -> argparse.ArgumentParser:
     """Declare the verb and its options."""
+    formats = by_name()
+    titles = [each.title for each in formats]
+    writes = "\n".join(f"  {each.name:<7}{each.writes}" for each in formats)
+    losses = "\n".join(f"{each.loses}." for each in formats if each.loses)
     parser = verbs.add_parser(
         "convert",
-        help="COCO, Pascal VOC and YOLO into each other",
+        help=f"{', '.join(titles[:-1])} and {titles[-1]} into each other",
         description="Write annotated images in another format, with copies of the images.",
-        epilog=EPILOG,
+        epilog=EPILOG.format(writes=writes, losses=losses),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", metavar="SRC", help=FORMATS)
-    parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="the format to write")
+    parser.add_argument("--to", choices=[each.name for each in formats], required=True, help="the format to write")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     add_images_dir(parser)
     add_choice(parser)
+    add_max_pixels(parser)
     return parser
 
 
@@ -48,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         classes=arguments.classes,
         rename=arguments.rename,
         strict=arguments.strict,
+        max_pixels=arguments.max_pixels,
     )
     with progress_bar() as progress:
         task = progress.add_task("copying images", total=sum(len(each.records) for each in splits.values()))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..data.formats import by_name, listed
+from ..data.paths import MAX_PIXELS
+from ..errors import ConfigError, FpnkitError
 
 if TYPE_CHECKING:
     from ..data.annotated import AnnotatedImages
 
-FORMATS = "COCO .json, VOC folder or YOLO data.yaml; PATH:SPLIT of one that has several"
+FORMATS = f"{listed([each.description for each in by_name()])}; PATH:SPLIT of one that has several"
+"""What DATA may be."""
+
+OPTIONS = {"images_dir": "--images"}
+"""Parameters of the library -> options, in errors."""
 
 
 def add_training_data(parser: argparse.ArgumentParser, *, out: str, out_help: str) -> Any:
@@ -104,6 +111,7 @@ def read(
     some: bool = False,
     rename: Sequence[str] = (),
     strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> AnnotatedImages:
     """One or several data sets as one: every record checked, every image decoded, what is left out named.
 
@@ -113,14 +121,17 @@ def read(
         classes, some: see `selected`.
         rename: OLD=NEW each.
         strict: a bad record is an error.
+        max_pixels: see `read_image`.
     Raises:
         DataError: see `read_data`, `check_images` and `selected`.
     """
-    from ..data.annotated import joined, selected
+    from ..data.annotated import selected
     from ..data.read import read_data
 
-    found = joined([read_data(path, images_dir=images_dir, strict=strict) for path in paths])
-    return decoded(selected(found, classes, rename=dict(map(_renaming, rename)), some=some), strict=strict)
+    with options_in_errors():
+        found = read_data(paths, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
+        chosen = selected(found, classes, rename=renamings(rename), some=some)
+    return decoded(chosen, strict=strict, max_pixels=max_pixels)
 
 
 def read_splits(
@@ -130,49 +141,72 @@ def read_splits(
     classes: Sequence[str] | None,
     rename: Sequence[str],
     strict: bool,
+    max_pixels: int = MAX_PIXELS,
     quiet: bool = False,
 ) -> dict[str, AnnotatedImages]:
     """Every split of a data set apart, of the same classes; one that has none is called `train`, and VOC's `trainval`,
     which is two others, is left out.
 
     Args:
-        path, images_dir, classes, rename, strict: as for `read`.
+        path, images_dir, classes, rename, strict, max_pixels: as for `read`.
         quiet: what is left out is not told.
     """
     from ..data.annotated import joined, selected
     from ..data.read import find_data, read_data
 
-    found, renaming = find_data(path), dict(map(_renaming, rename))
+    renaming, found = renamings(rename), find_data(path)
     if found.split or not found.splits:
         paths = {found.split or "train": path}
     else:
         paths = {name: f"{path}:{name}" for name in found.splits if name != "trainval"}
-    parts = {name: read_data(each, images_dir=images_dir, strict=strict) for name, each in paths.items()}
+    with options_in_errors():
+        parts = {
+            name: read_data(each, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
+            for name, each in paths.items()
+        }
     classes = selected(joined(list(parts.values())), classes, rename=renaming).classes
     chosen = {name: selected(each, classes, rename=renaming, some=True) for name, each in parts.items()}
-    return {name: decoded(each, strict=strict, quiet=quiet) for name, each in chosen.items()}
+    return {name: decoded(each, strict=strict, quiet=quiet, max_pixels=max_pixels) for name, each in chosen.items()}
 
 
 def decoded(
-    chosen: AnnotatedImages, *, strict: bool, quiet: bool = False, max_pixels: int | None = None
+    chosen: AnnotatedImages, *, strict: bool, quiet: bool = False, max_pixels: int = MAX_PIXELS
 ) -> AnnotatedImages:
     """The images that can be decoded; what is wrong with the others, and with records, is told.
 
     Raises:
         DataError: see `check_images`.
     """
-    from ..data.images import MAX_PIXELS
     from ..data.read import check_images
     from .terminal import progress_bar, warn_of_problems
 
-    with progress_bar() as progress:
+    with options_in_errors(), progress_bar() as progress:
         task = progress.add_task("checking images", total=len(chosen.records))
-        checked = check_images(
-            chosen, strict=strict, max_pixels=max_pixels or MAX_PIXELS, on_image=lambda: progress.advance(task)
-        )
+        checked = check_images(chosen, strict=strict, max_pixels=max_pixels, on_image=lambda: progress.advance(task))
     if not quiet:
         warn_of_problems(checked)
     return checked
+
+
+@contextlib.contextmanager
+def options_in_errors() -> Iterator[None]:
+    """Errors of the library name parameters: here they get the options that set them."""
+    try:
+        yield
+    except FpnkitError as error:
+        text = str(error)
+        for parameter, option in OPTIONS.items():
+            text = text.replace(parameter, option)
+        raise type(error)(text) from None
+
+
+def renamings(words: Sequence[str]) -> dict[str, str]:
+    """OLD=NEW each -> old name: new name.
+
+    Raises:
+        ConfigError: another word.
+    """
+    return dict(map(_renaming, words))
 
 
 def _renaming(text: str) -> tuple[str, str]:

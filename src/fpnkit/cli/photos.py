@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..data.images import MAX_PIXELS
+from ..data.paths import MAX_PIXELS
 from ..errors import ConfigError, DataError
 
 Seen = TypeVar("Seen")

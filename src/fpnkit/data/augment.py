@@ -16,8 +16,8 @@ from torchvision.transforms import v2
 
 from ..errors import ConfigError
 from .annotated import AnnotatedImages, AnnotatedObject, Record
-from .images import MAX_PIXELS
 from .outlines import Polygons
+from .paths import MAX_PIXELS
 from .read import read_record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any
+from typing import Any, TypeGuard
 
 from .paths import leads_out
 
@@ -117,7 +117,7 @@ def is_id(entry: Any) -> bool:
     return _is_whole(number) and abs(number) < LARGEST
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import DataError
 from .annotated import AnnotatedImages, ground_truth, selected
 from .checks import id_or_place
-from .data_format import DataFormat
+from .data_format import DataFormat, ReadOptions
 from .paths import slashed
 from .source import Place, Source, checked
 from .writing import copy_images, image_names
@@ -103,11 +103,11 @@ def _splits(root: Path) -> tuple[str, ...]:
     return tuple(jsons) if len(jsons) > 1 else ()
 
 
-def _read(root: Path, split: str | None, images_dir: Path | None) -> list[Source]:
+def _read(root: Path, split: str | None, options: ReadOptions) -> list[Source]:
     """Raises: see `coco_source`; or its images are not found."""
     jsons = _jsons(root) if root.is_dir() else {"": root}
     files = [jsons[split]] if split else list(jsons.values())
-    return [coco_source(file, images_dir or _images_beside(file)) for file in files]
+    return [coco_source(file, options.images_dir or _images_beside(file)) for file in files]
 
 
 def _write(splits: Mapping[str, AnnotatedImages], out: Path, on_image: Callable[[], None]) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..settings import did_you_mean
 from .annotated import AnnotatedImages
-from .formats import FORMATS, by_name, listed
+from .formats import FORMATS
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ def convert(
         ConfigError: no such format, or something is in the folder.
     """
     if to not in FORMATS:
-        near = difflib.get_close_matches(to, FORMATS, n=1)
-        known = f"did you mean {near[0]!r}?" if near else f"known are {listed([each.name for each in by_name()])}"
-        raise ConfigError(f"to: there is no format {to!r}: {known}")
+        raise ConfigError(f"to: there is no format {to!r}: {did_you_mean(to, sorted(FORMATS), 'the formats')}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: not an empty folder: name another, nothing is overwritten")
     out.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,21 @@ from .source import Source
 
 Sniff = Callable[[Path], tuple[Path, str | None] | None]
 Splits = Callable[[Path], tuple[str, ...]]
-Read = Callable[[Path, str | None, Path | None], list[Source]]
+Read = Callable[[Path, str | None, "ReadOptions"], list[Source]]
 Write = Callable[[Mapping[str, AnnotatedImages], Path, Callable[[], None]], int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What a reader may need besides the path.
+
+    Attributes:
+        images_dir: the folder of the images; None: where the format looks for them.
+        max_pixels: see `read_image`, for a format that does not say how large its images are.
+    """
+
+    images_dir: Path | None
+    max_pixels: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +43,8 @@ class DataFormat:
             names, or None: another format. A `DataError` says what is missing where the path is almost of this format;
             it is raised if no other format takes the path.
         splits: root -> names of its splits; empty when it is one whole.
-        read: root, split, folder of images (None: where the format looks for them) -> the entries of the split, or
-            those of everything in one or more parts when the split is None.
+        read: root, split, options -> the entries of the split, or those of everything in one or more parts when the
+            split is None.
         write: splits of the same classes, an empty folder, a function to call after each image -> how many boxes were
             left out because the format has no place for them.
     """

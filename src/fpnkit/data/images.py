@@ -25,16 +25,13 @@ from PIL import (
 )
 
 from ..errors import DataError
-from .paths import SUFFIXES
+from .paths import MAX_PIXELS, SUFFIXES
 
 DECODERS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin, BmpImagePlugin, TiffImagePlugin)
 """Importing these registers them with Pillow. JPEG's reads the MPO of cameras, too."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """Formats that are allowed; the content decides, not the file's name."""
-
-MAX_PIXELS = 100_000_000
-"""Larger images are refused by default before they are decoded: a small file can hold a huge image."""
 
 ORIENTATION, TURNED = ExifTags.Base.Orientation, (5, 6, 7, 8)
 """EXIF's tag, and its values that exchange width and height."""
@@ -119,15 +116,16 @@ def image_wh(path: str | Path, *, decode: bool = False, max_pixels: int = MAX_PI
     Args:
         path: the file.
         decode: read all of it, a JPEG at an eighth of its size: that finds what is damaged, at little cost.
-        max_pixels: with `decode`, see `read_image`; of an image that is not decoded any size is told.
+        max_pixels: see `read_image`; it is asked for without `decode`, too, for a PNG's orientation may stand behind
+            its pixels.
     Raises:
         DataError: see `read_image`; without `decode` nothing behind the header is looked at.
     """
     with _opened(Path(path)) as image:
+        _require_pixels(image.size, max_pixels)
         width, height = image.size
         turned = image.getexif().get(ORIENTATION, 1) in TURNED
         if decode:
-            _require_pixels(image.size, max_pixels)
             image.draft("L", (max(1, width // 8), max(1, height // 8)))
             image.load()
     return (height, width) if turned else (width, height)
@@ -268,7 +266,7 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
     lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    return ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+    return ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")  # type: ignore[return-value]
 
 
 def _refusal(picture: Any) -> str:
@@ -287,7 +285,8 @@ def _refusal(picture: Any) -> str:
 
 def _value_range(picture: Any) -> tuple[float, float] | None:
     try:
-        return float(picture.min()), float(picture.max())
+        values = picture.detach() if hasattr(picture, "detach") else picture
+        return float(values.min()), float(values.max())
     except (TypeError, ValueError, RuntimeError):  # of no values, of texts, of complex numbers
         return None
 

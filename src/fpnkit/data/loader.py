@@ -11,7 +11,7 @@ from ..errors import ConfigError, DataError
 from ..structures import PixelBatch, Targets
 from .annotated import AnnotatedImages, Record
 from .augment import Augment, AugmentConfig, CopyPaste, record_tensor
-from .images import MAX_PIXELS
+from .paths import MAX_PIXELS
 from .preprocess import Preprocess
 
 

@@ -1,4 +1,7 @@
-"""Names of image files, and paths that files name. Imports nothing heavy: help texts are made of the data formats."""
+"""Image files: their names, the paths that other files name them by, and how large they may be.
+
+Imports nothing heavy, for help texts need this.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from pathlib import PurePosixPath
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """What counts as an image when a folder is searched."""
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused by default before they are decoded: a small file can hold a huge image."""
 
 _DRIVE = re.compile("[A-Za-z]:")
 

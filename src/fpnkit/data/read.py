@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +11,10 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from .annotated import AnnotatedImages, Problem, Record, joined
-from .data_format import DataFormat
+from .data_format import DataFormat, ReadOptions
 from .formats import FORMATS, by_name, listed
-from .images import MAX_PIXELS, as_rgb_array, image_wh
+from .images import as_rgb_array, image_wh
+from .paths import MAX_PIXELS
 from .source import checked
 
 
@@ -74,26 +75,38 @@ def _look(path: Path) -> DataPath:
     raise almost or DataError(f"{path}: expected {listed([each.description for each in by_name()])}")
 
 
-def read_data(text: str | Path, *, images_dir: Path | None = None, strict: bool = False) -> AnnotatedImages:
+def read_data(
+    data: str | Path | Sequence[str | Path],
+    *,
+    images_dir: Path | None = None,
+    strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> AnnotatedImages:
     """Read and check annotated images.
 
     Args:
-        text: a path, with `:SPLIT` behind it where it holds several; all of them are read without.
+        data: a path, with `:SPLIT` behind it where it holds several (all of them are read without); or several paths,
+            which become one data set, see `joined`.
         images_dir: the folder of the images, for a format that lets them be anywhere (COCO); by default it is searched
             beside the annotations.
         strict: see `source.checked`.
+        max_pixels: see `read_image`; only YOLO's reader looks into images, since its files do not tell their sizes.
     Raises:
         DataError: see `find_data` and `source.checked`.
-        ConfigError: `images_dir` for a format that says itself where its images are.
+        ConfigError: `images_dir`, and every path is of a format that says itself where its images are.
     """
-    found = find_data(text)
-    if images_dir and not found.format.images_apart:
+    found = [find_data(each) for each in ([data] if isinstance(data, str | Path) else data)]
+    if images_dir and not any(each.format.images_apart for each in found):
         apart = listed([each.title for each in by_name() if each.images_apart])
         raise ConfigError(
-            f"images_dir is for {apart}: {found.path} is {found.format.title}, which names its images itself"
+            f"images_dir is for {apart}: {found[0].path} is {found[0].format.title}, which names its images itself"
         )
-    sources = found.format.read(found.path, found.split, images_dir)
-    return joined([checked(each, strict=strict) for each in sources])
+    options = ReadOptions(images_dir=images_dir, max_pixels=max_pixels)
+    return joined([_read(each, options, strict=strict) for each in found])
+
+
+def _read(found: DataPath, options: ReadOptions, *, strict: bool) -> AnnotatedImages:
+    return joined([checked(each, strict=strict) for each in found.format.read(found.path, found.split, options)])
 
 
 def read_record(record: Record, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

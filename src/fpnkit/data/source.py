@@ -170,7 +170,7 @@ def _record(number: int, image: dict[str, Any], entries: list[dict[str, Any]], l
 
 
 def _object(entry: dict[str, Any], image: dict[str, Any], labels: dict[int, int]) -> AnnotatedObject:
-    area = entry.get("area")
+    area: Any = entry.get("area")
     usable = is_number(area) and 0 <= area < math.inf
     return AnnotatedObject(
         box_xyxy=_clipped(entry["bbox"], image),

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DataError
 from .annotated import AnnotatedImages, Box, Problem, Record
 from .checks import shown
-from .data_format import DataFormat
+from .data_format import DataFormat, ReadOptions
 from .paths import SUFFIXES, leads_out, slashed
 from .source import Places, Source
 from .writing import copy_images, image_names
@@ -199,8 +199,8 @@ def _element(record: Record, name: str, classes: tuple[str, ...]) -> ET.Element:
     ET.SubElement(top, "folder").text = "JPEGImages"
     ET.SubElement(top, "filename").text = name
     size = ET.SubElement(top, "size")
-    for side, value in (("width", record.width), ("height", record.height), ("depth", 3)):
-        ET.SubElement(size, side).text = str(value)
+    for side, pixels in (("width", record.width), ("height", record.height), ("depth", 3)):
+        ET.SubElement(size, side).text = str(pixels)
     for each in record.objects:
         if _too_thin(each.bbox):
             continue
@@ -222,7 +222,7 @@ def _sniff(path: Path) -> tuple[Path, str | None] | None:
     return (path.parent.parent.parent, path.stem) if is_list else None
 
 
-def _read(root: Path, split: str | None, images_dir: Path | None) -> list[Source]:
+def _read(root: Path, split: str | None, options: ReadOptions) -> list[Source]:
     """Without a split every annotation, whether a list names it or not."""
     return [voc_source(root, split)]
 

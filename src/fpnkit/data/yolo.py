@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import DataError
 from .annotated import AnnotatedImages, AnnotatedObject, Problem, Record
 from .checks import shown
-from .data_format import DataFormat
+from .data_format import DataFormat, ReadOptions
 from .paths import SUFFIXES, leads_out
 from .source import Places, Source
 from .writing import copy_images, image_names
@@ -31,12 +31,13 @@ def yolo_splits(path: Path) -> dict[str, Any]:
     return {name: content[name] for name in SPLITS if content.get(name)}
 
 
-def yolo_source(path: Path, split: str) -> Source:
+def yolo_source(path: Path, split: str, *, max_pixels: int) -> Source:
     """The entries of one split of a YOLO data set.
 
     Args:
         path: data.yaml.
         split: `train`, `val` or `test`.
+        max_pixels: see `read_image`.
     Raises:
         DataError: no usable data.yaml, or the split is not in it, leads out of its folder or holds no images.
     """
@@ -49,7 +50,7 @@ def yolo_source(path: Path, split: str) -> Source:
     pictures = _pictures(path, content, split)
     labels = {_label_file(root, each): each for each in pictures}
     for picture in pictures:
-        _add(source, places, picture, len(names))
+        _add(source, places, picture, len(names), max_pixels)
     for folder in sorted({each.parent for each in labels}):
         for orphan in sorted(set(folder.glob("*.txt")) - labels.keys()):
             if orphan.name != "classes.txt":
@@ -125,13 +126,13 @@ def _label_file(root: Path, picture: Path) -> Path:
     return root.joinpath(*parts).with_suffix(".txt")
 
 
-def _add(source: Source, places: Places, picture: Path, classes: int) -> None:
+def _add(source: Source, places: Places, picture: Path, classes: int, max_pixels: int) -> None:
     from .images import image_wh  # not above: help texts import this file for its `FORMAT`
 
     root, number = source.images_dir, len(source.images) + 1
     labels = _label_file(root, picture)
     try:
-        width, height = image_wh(picture)
+        width, height = image_wh(picture, max_pixels=max_pixels)
         text = labels.read_text(encoding="utf-8") if labels.is_file() else ""
     except DataError as error:
         reason = str(error).removeprefix(f"{picture}: ")
@@ -230,7 +231,7 @@ def _sniff(path: Path) -> tuple[Path, str | None] | None:
     return (path, None) if path.suffix.lower() in (".yaml", ".yml") else None
 
 
-def _read(root: Path, split: str | None, images_dir: Path | None) -> list[Source]:
+def _read(root: Path, split: str | None, options: ReadOptions) -> list[Source]:
     """
     Raises:
         DataError: see `yolo_source`; or data.yaml names no images at all.
@@ -238,7 +239,7 @@ def _read(root: Path, split: str | None, images_dir: Path | None) -> list[Source
     splits = [split] if split else list(yolo_splits(root))
     if not splits:
         raise DataError(f"{root}: it names no train, val or test folder")
-    return [yolo_source(root, each) for each in splits]
+    return [yolo_source(root, each, max_pixels=options.max_pixels) for each in splits]
 
 
 def _write(splits: Mapping[str, AnnotatedImages], out: Path, on_image: Callable[[], None]) -> int:
