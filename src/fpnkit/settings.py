@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .errors import ConfigError
 
-MOST_NAMES = 100
+MOST_NAMES = 12
 """That an error lists."""
 
 Config = TypeVar("Config")

@@ -20,6 +20,7 @@ from . import (
     export_weights,
     import_weights,
     levels,
+    models,
     predict,
     study,
     train,
@@ -27,7 +28,21 @@ from . import (
 
 OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
 
-VERBS = (demo, predict, levels, doctor, convert, train, evaluate, export, import_weights, export_weights, bench, study)
+VERBS = (
+    demo,
+    predict,
+    levels,
+    doctor,
+    convert,
+    train,
+    evaluate,
+    export,
+    import_weights,
+    export_weights,
+    bench,
+    models,
+    study,
+)
 
 EPILOG = """\
 examples:
