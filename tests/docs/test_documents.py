@@ -1,17 +1,25 @@
-"""The code in README and docs runs, and the commands in them parse."""
+"""The code in README and docs runs, the commands in them parse, and the names and files that they mention exist."""
 
+import importlib
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fpnkit.cli.main import main, make_parser
 from fpnkit.data.samples import FOLDER
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "src/fpnkit/zoo/weights/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+FEW_STEPS = {"minutes=20": "steps=2, batch_size=2, crop=128, workers=0"}
+"""What a document says -> what its test runs."""
 
 
 def blocks(path: Path, language: str) -> str:
@@ -19,17 +27,37 @@ def blocks(path: Path, language: str) -> str:
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.M | re.S))
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
+def make_cells(folder: Path) -> None:
+    """A COCO data set of two splits that are the sample photographs."""
+    for split in ("train", "val"):
+        images, annotations = [], []
+        for number, path in enumerate(sorted(FOLDER.glob("*.jpg")), start=1):
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / split / path.name)
+            width, height = Image.open(path).size
+            box = [width / 4, height / 4, width / 2, height / 2]
+            images.append({"id": number, "file_name": path.name, "width": width, "height": height})
+            annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": box, "iscrowd": 0})
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+        (folder / f"{split}.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.stem)
 def test_python_blocks_run(path, tmp_path, monkeypatch):
+    code = blocks(path, "python")
     for name in ("street.jpg", "photo.jpg"):
         shutil.copy(FOLDER / "astronaut.jpg", tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    if "person-whole" in blocks(path, "python"):
+    if "person-whole" in code:
         assert main(["export", "default", "--resize", "--out", "person-whole"]) == 0
-    exec(compile(blocks(path, "python"), str(path), "exec"), {})
+    if "cells" in code:
+        make_cells(tmp_path / "cells")
+    for said, run in FEW_STEPS.items():
+        code = code.replace(said, run)
+    exec(compile(code, str(path), "exec"), {})
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_parse(path):
     parser = make_parser()
     text = blocks(path, "").replace("\\\n", " ")
@@ -39,7 +67,51 @@ def test_commands_parse(path):
             parser.parse_args(words)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
         assert "://" in target or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_of_fpnkit_exist(path):
+    if path.name == "CHANGELOG.md":
+        pytest.skip("tells of names that are gone")
+    inline = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    for name in set(re.findall(r"`(fpnkit(?:\.\w+)+)", inline)):
+        if name not in ("fpnkit.json",):
+            assert exists(name), name
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("fpnkit.load", True),
+        ("fpnkit.heads.RPNConfig.ratios", True),
+        ("fpnkit.loaded", False),
+        ("fpnkit.no.way", False),
+    ],
+)
+def test_whether_a_name_exists_is_told(name, there):
+    assert exists(name) == there
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name can be imported, or is an attribute or a field of what can."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        return _has(value, parts[end:])
+    return False
+
+
+def _has(value: object, names: list[str]) -> bool:
+    if not names:
+        return True
+    first, *rest = names
+    if hasattr(value, first):
+        return _has(getattr(value, first), rest)
+    return not rest and first in getattr(value, "__annotations__", {})
