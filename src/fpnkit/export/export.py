@@ -15,6 +15,7 @@ from ..data.annotated import AnnotatedImages
 from ..data.images import MAX_PIXELS, as_rgb_array, read_image
 from ..data.pixels import SizeHW
 from ..data.samples import sample_images
+from ..detectors import Detector
 from ..errors import ConfigError, ExportError
 from ..evaluation.evaluate import evaluate
 from ..files import write_bytes, write_json
@@ -120,6 +121,7 @@ def export(
     *,
     photos: Sequence[Path] = (),
     data: AnnotatedImages | None = None,
+    detector: Detector | None = None,
     watcher: Watcher | None = None,
 ) -> Report:
     """Write a folder with the graph of a detector, its description, and a report of how it compares.
@@ -130,6 +132,7 @@ def export(
         config: what to export.
         photos: images to calibrate int8 with, and to compare on; by default those inside the package.
         data: to measure AP on, before and after.
+        detector: of your own, to be filled, where the weights are of such a one.
         watcher: is told how far it is.
     Raises:
         CheckpointError: the weights are damaged.
@@ -137,7 +140,7 @@ def export(
         ExportError: the graph cannot be made, finds something else, or loses too much AP; nothing is written then.
     """
     watcher = watcher or NoWatcher()
-    detector, card = load_weights(weights)
+    detector, card = load_weights(weights, detector=detector)
     if config.detections is not None:
         detector.postprocess = dataclasses.replace(detector.postprocess, detections=config.detections)
     choices = {name: getattr(config, name) for name in ("format", "precision", "pixels", "resizes", "size_hw")}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.annotated import AnnotatedImages
 from ..data.images import read_image
-from ..structures import PixelBatch, Targets
 from .annotate import INK, class_colour
 from .plots import write_picture
+
+if TYPE_CHECKING:
+    from ..structures import PixelBatch, Targets
 
 TILE, COLUMNS, MOST = 360, 4, 8
 LEAST_SCORE = 0.5
