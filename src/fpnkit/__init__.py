@@ -3,6 +3,9 @@
     detector = fpnkit.load("default")
     result = detector("street.jpg")
 
+    run = fpnkit.train("cells/", "runs/cells")
+    detector = run.predictor()
+
 Nothing heavy is imported before it is used, so that `import fpnkit` and `fpnkit --help` answer at once.
 """
 
@@ -16,9 +19,15 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import backbones, data, detectors, errors, heads, ops, pyramids, structures, zoo
     from .inference.predictor import Predictor, Result, load
+    from .training.run import train
 
 _ROOMS = ("backbones", "data", "detectors", "errors", "heads", "ops", "pyramids", "structures", "zoo")
-_NAMES = {"load": "inference.predictor", "Predictor": "inference.predictor", "Result": "inference.predictor"}
+_NAMES = {
+    "load": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "Result": "inference.predictor",
+    "train": "training.run",
+}
 
 __all__ = [
     "Predictor",
@@ -33,6 +42,7 @@ __all__ = [
     "ops",
     "pyramids",
     "structures",
+    "train",
     "zoo",
 ]
 

@@ -114,7 +114,7 @@ PARTS = ("backbone", "pyramid", "channels", "head")
 OPTIONS = {
     "resume=True": "--resume",
     "another out": "another --out",
-    "weights=": "--from",
+    "weights= ": "--from WHAT ",
     "lower optim.lr": "lower optim.lr (--lr)",
     "minutes leaves": "--minutes leaves",
     "minutes excludes": "--minutes excludes",
@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, chosen: Choice, distributed: Distributed, began: float) -> int:
-    from ..training.train import prepare, resumes
+    from ..training.run import prepare, resumes
     from .stop import StopRequest, ignore_signals
     from .terminal import console
     from .training_screen import TrainingScreen, print_dry_run
@@ -175,7 +175,7 @@ def _train(arguments: argparse.Namespace, chosen: Choice, distributed: Distribut
         require_folder(arguments.out)
     train_data, val_data = _read(arguments, chosen.config.max_pixels)
     minutes = arguments.minutes
-    with TrainingScreen() as screen:
+    with TrainingScreen(in_options) as screen:
         trainer = prepare(
             chosen,
             train_data,
