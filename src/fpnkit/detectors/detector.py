@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..outputs import BASE_OUTPUTS, Postprocess
+from ..outputs import BASE_OUTPUTS, OutputSpec, Postprocess
 from ..structures import ClassLayer, Detections, ImageBatch, Inspection, Proposals, Targets
 
 
@@ -28,7 +28,7 @@ class Detector(nn.Module, ABC):
     """
 
     inputs: tuple[str, ...] = ("images", "sizes")
-    outputs: tuple[...] = BASE_OUTPUTS
+    outputs: tuple[OutputSpec, ...] = BASE_OUTPUTS
 
     def __init__(self, *, postprocess: Postprocess | None = None) -> None:
         super().__init__()

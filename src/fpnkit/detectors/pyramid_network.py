@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..backbones import Backbone
 from ..errors import ConfigError
 from ..heads import RoIHead, RPNHead
+from ..outputs import OutputSpec
 from ..pyramids import Pyramid
 from ..structures import Features, LevelSpec
 
@@ -25,7 +26,7 @@ class PyramidNetwork(nn.Module):
     backbone: Backbone
     pyramid: Pyramid
     inputs: tuple[str, ...] = ("images", "sizes")
-    outputs: tuple[...]
+    outputs: tuple[OutputSpec, ...]
 
     def set_parts(self, backbone: Backbone, pyramid: Pyramid, heads: Sequence[RPNHead | RoIHead]) -> None:
         """Take the parts.
