@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
+import tiny
 import torch
 from torch import Tensor, nn
 
 from fpnkit import backbones
 from fpnkit.backbones import Backbone, wrap
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
-from fpnkit.detectors import FasterRCNN
+from fpnkit.detectors import RPN as RPNDetector
+from fpnkit.detectors import Detector, FasterRCNN, FastRCNN, Postprocess
 from fpnkit.errors import ConfigError
 from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
 from fpnkit.ops.boxes import iou
@@ -45,10 +48,17 @@ class Tiny(nn.Module):
 
 
 RPN = RPNConfig(per_level=30, proposals=20, train_per_level=30, train_proposals=25, samples=32)
-ROI = FastRCNNConfig(hidden=32, samples=16, detections=10, min_score=0.0)
+ROI = FastRCNNConfig(hidden=32, samples=16)
+POSTPROCESS = Postprocess(detections=10, min_score=0.0)
 
 
-def build(backbone: Backbone | None = None, *, rpn: RPNConfig = RPN, roi: FastRCNNConfig = ROI) -> FasterRCNN:
+def build(
+    backbone: Backbone | None = None,
+    *,
+    rpn: RPNConfig = RPN,
+    roi: FastRCNNConfig = ROI,
+    postprocess: Postprocess = POSTPROCESS,
+) -> FasterRCNN:
     backbone = backbone or wrap(Tiny())
     pyramid = FPN(backbone.levels, 32)
     return FasterRCNN(
@@ -56,12 +66,14 @@ def build(backbone: Backbone | None = None, *, rpn: RPNConfig = RPN, roi: FastRC
         pyramid=pyramid,
         rpn=RPNHead(pyramid.levels, rpn),
         roi=FastRCNNHead(pyramid.levels, CLASSES, config=roi),
+        postprocess=postprocess,
     )
 
 
 def batch_of(*sizes: tuple[int, int]) -> ImageBatch:
     """Random images, not resized, padded to multiples of 32."""
-    return PREPROCESS.batch([torch.rand(3, *size) * 255 for size in sizes], sizes)
+    images = [torch.randint(256, (3, *size), dtype=torch.uint8) for size in sizes]
+    return PREPROCESS.normalise(PREPROCESS.pixels(images, sizes))
 
 
 def targets_of(*boxes: list[list[float]], most: int | None = None) -> Targets:
@@ -115,7 +127,7 @@ def test_what_is_found_keeps_its_promises(detector):
     batch = batch_of((100, 60), (50, 120))
     results = detector.detect(batch)
     assert len(results) == 2
-    for found, (height, width) in zip(results, batch.sizes.tolist(), strict=True):
+    for found, (height, width) in zip(results, batch.sizes_hw.tolist(), strict=True):
         assert len(found) > 0
         assert found.valid.all()
         assert ((found.labels >= 0) & (found.labels < CLASSES)).all()
@@ -130,7 +142,7 @@ def test_what_is_found_keeps_its_promises(detector):
 def test_proposals_keep_their_promises(detector):
     batch = batch_of((100, 60), (50, 120))
     for (proposals, found), (height, width) in zip(
-        detector.detect_and_propose(batch, proposals=50), batch.sizes.tolist(), strict=True
+        detector.detect_and_propose(batch, proposals=50), batch.sizes_hw.tolist(), strict=True
     ):
         assert 20 < len(proposals.scores) <= 50
         assert torch.equal(proposals.scores, proposals.scores.sort(descending=True).values)
@@ -148,7 +160,9 @@ def test_more_proposals_do_not_change_what_is_found(detector):
 
 def test_forward_has_fixed_sizes_and_agrees_with_detect(detector):
     batch = batch_of((64, 64), (40, 64))
-    boxes, scores, labels, levels, valid = detector(batch.images, batch.sizes)
+    found = detector(batch.images, batch.sizes_hw)
+    boxes, scores, labels, levels, valid = found.values()
+    assert list(found) == ["boxes_xyxy", "scores", "labels", "levels", "valid"]
     assert boxes.shape == (2, 10, 4)
     assert scores.shape == labels.shape == levels.shape == valid.shape == (2, 10)
     for i, found in enumerate(detector.detect(batch)):
@@ -176,7 +190,7 @@ def test_a_broken_image_does_not_disturb_its_neighbour(detector):
 
 
 def test_scores_below_the_minimum_are_not_returned():
-    assert len(build(roi=replace(ROI, min_score=0.99)).eval().detect(batch_of((64, 64)))[0]) == 0
+    assert len(build(postprocess=Postprocess(min_score=0.99)).eval().detect(batch_of((64, 64)))[0]) == 0
 
 
 def test_input_is_not_changed(detector):
@@ -301,8 +315,11 @@ def test_parts_of_other_levels_are_refused():
         (RPNConfig, {"positive_fraction": 1.5}, "in 0..1, got positive_fraction 1.5 and nms_iou 0.7"),
         (RPNConfig, {"ratios": (1.0, -1.0)}, r"positive ratios, got anchor_scale 8.0 and ratios \(1.0, -1.0\)"),
         (RPNConfig, {"ratios": ()}, r"positive ratios, got anchor_scale 8.0 and ratios \(\)"),
-        (FastRCNNConfig, {"hidden": 0}, "expects hidden, pooled, samples and detections of 1 or more"),
-        (FastRCNNConfig, {"nms_iou": -0.1}, "Fast R-CNN head expects nms_iou in 0..1, got -0.1"),
+        (FastRCNNConfig, {"hidden": 0}, "Fast R-CNN head expects hidden, pooled and samples of 1 or more"),
+        (FastRCNNConfig, {"positive_iou": -0.1}, "Fast R-CNN head expects positive_iou in 0..1, got -0.1"),
+        (Postprocess, {"detections": 0}, "postprocess.detections must be 1 or more, got 0"),
+        (Postprocess, {"nms_iou": -0.1}, "postprocess.nms_iou must lie in 0..1, got -0.1"),
+        (Postprocess, {"min_score": float("nan")}, "postprocess.min_score must lie in 0..1, got nan"),
     ],
 )
 def test_numbers_out_of_range_are_refused(config, numbers, message):
@@ -325,15 +342,15 @@ def test_a_head_needs_levels_of_one_width_and_a_class():
 def test_one_image_with_two_rectangles_is_learned():
     """Losses fall, and both rectangles are found with their classes."""
     rectangles = torch.tensor([[8.0, 12.0, 40.0, 44.0], [50.0, 40.0, 90.0, 88.0]])
-    image = torch.zeros(3, 96, 96)
+    image = torch.zeros(3, 96, 96, dtype=torch.uint8)
     image[0, 12:44, 8:40] = 255
     image[2, 40:88, 50:90] = 255
-    batch = PREPROCESS.batch([image], [(96, 96)])
+    batch = PREPROCESS.normalise(PREPROCESS.pixels([image], [(96, 96)]))
     targets = targets_of(rectangles.tolist())
     targets.labels[0, 1] = 2
 
     rpn = RPNConfig(per_level=200, proposals=60, train_per_level=200, train_proposals=60)
-    detector = build(rpn=rpn, roi=replace(ROI, samples=64, min_score=0.05))
+    detector = build(rpn=rpn, roi=replace(ROI, samples=64), postprocess=Postprocess(detections=10))
     optimizer = torch.optim.Adam(detector.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [65], gamma=0.1)
     history = []
@@ -350,3 +367,99 @@ def test_one_image_with_two_rectangles_is_learned():
     for rectangle, label in zip(rectangles, (1, 2), strict=True):
         hits = iou(rectangle[None], found.boxes_xyxy)[0] > 0.5
         assert (hits & (found.labels == label)).any()
+
+
+DETECTORS = {
+    "Faster R-CNN": tiny.detector,
+    "cascade": partial(tiny.detector, stages=3),
+    "RPN": partial(tiny.detector, kind=RPNDetector),
+    "Fast R-CNN": partial(tiny.detector, kind=FastRCNN),
+    "without pyramid": tiny.cells,
+}
+FINDERS = {name: DETECTORS[name] for name in ("Faster R-CNN", "cascade", "without pyramid")}
+
+
+def forward(network: nn.Module) -> dict[str, Tensor]:
+    """What a network gives for two images of different sizes, and of a Fast R-CNN for 40 proposals of each."""
+    dice = torch.Generator().manual_seed(0)
+    given = [torch.randn(2, 3, 128, 160, generator=dice), torch.tensor([[128.0, 160.0], [100.0, 90.0]])]
+    if "proposals_xyxy" in network.inputs:
+        corners = 100 * torch.rand(2, 40, 2, generator=dice)
+        given.append(torch.cat([corners, corners + 5 + 60 * torch.rand(2, 40, 2, generator=dice)], dim=2))
+    with torch.no_grad():
+        return network(*given)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_outputs_are_as_announced(name):
+    network = DETECTORS[name]()
+    found = forward(network)
+    assert list(found) == [*(spec.name for spec in network.outputs), "valid"]
+    assert found["valid"].dtype == torch.bool
+    assert found["valid"].any(dim=1).all()
+    for spec in network.outputs:
+        values = found[spec.name]
+        assert values.dtype == getattr(torch, spec.dtype), spec
+        assert values.shape == (*found["valid"].shape, *spec.shape), spec
+
+
+@pytest.mark.parametrize("name", FINDERS)
+def test_other_numbers_of_postprocessing_change_what_a_built_detector_finds(name):
+    network, every = FINDERS[name](), 10_000
+    network.postprocess = Postprocess(min_score=0.0, nms_iou=1.0, detections=every)
+    all_of_them = forward(network)
+    count, scores = int(all_of_them["valid"].sum()), all_of_them["scores"][all_of_them["valid"]]
+    assert all_of_them["boxes_xyxy"].shape == (2, every, 4)
+
+    network.postprocess = Postprocess(min_score=0.0, nms_iou=0.3, detections=every)
+    assert 0 < forward(network)["valid"].sum() < count
+
+    least = float(scores.median())
+    network.postprocess = Postprocess(min_score=least, nms_iou=1.0, detections=every)
+    strong = forward(network)
+    assert strong["valid"].sum() == (scores > least).sum() > 0
+    assert strong["scores"][strong["valid"]].min() > least
+
+    network.postprocess = Postprocess(min_score=0.0, nms_iou=1.0, detections=3)
+    best = forward(network)
+    assert best["valid"].all()
+    for key, values in best.items():
+        assert torch.equal(values, all_of_them[key][:, :3]), key
+
+
+def test_a_detector_that_lacks_a_method_cannot_be_made():
+    for missing in ("num_classes", "forward", "losses"):
+        methods = {name: getattr(tiny.Cells, name) for name in ("num_classes", "forward", "losses") if name != missing}
+        unfinished = type("Unfinished", (Detector,), methods)
+        with pytest.raises(TypeError, match=rf"abstract class Unfinished .*{missing}"):
+            unfinished()
+
+
+def test_a_detector_without_pyramid_detects_by_its_forward_alone():
+    network, batch = tiny.cells(), batch_of((100, 60), (50, 120))
+    whole = network(batch.images, batch.sizes_hw)
+    for index, (found, (proposals, same)) in enumerate(
+        zip(network.detect(batch), network.detect_and_propose(batch), strict=True)
+    ):
+        assert proposals is None
+        assert found.valid.all()
+        assert len(found) > 3
+        for name, values in found.named().items():
+            assert torch.equal(values, whole[name][index][whole["valid"][index]]), name
+            assert torch.equal(values, same.named()[name]), name
+    with pytest.raises(ConfigError, match=r"call detector.eval\(\)"):
+        network.train().detect(batch)
+    for ask in (lambda: network.inspect(batch), lambda: network.assign_levels(torch.zeros(1, 4))):
+        with pytest.raises(ConfigError, match=r"^Cells (has no pyramid levels|does not assign objects to levels)"):
+            ask()
+    assert network.class_layers() == ()
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_class_layers_have_the_rows_that_they_announce(stages):
+    network = tiny.detector(stages=stages)
+    layers = network.class_layers()
+    assert len(layers) == 2 * stages
+    for layer in layers:
+        rows = network.get_submodule(layer.name).weight.shape[0]
+        assert rows == layer.rows * network.num_classes + layer.background, layer
