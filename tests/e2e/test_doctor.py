@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fpnkit import zoo
+from fpnkit.weights.checkpoint import ModelCard, save_weights
+
 NAN, INFINITY = float("nan"), float("inf")
 
 BAD_IMAGES = {
@@ -39,6 +42,8 @@ BAD_OBJECTS = {
     "box of another": ({"bbox": [1, 2, 9, 9]}, "the same box"),
     "odd polygon": ({"segmentation": [[1, 2, 3, 4, 5]]}, "expected polygons"),
 }
+
+LITE = "faster_rcnn_lite0_fpn"
 
 EACH = 8
 """Bad records of a kind."""
@@ -156,8 +161,8 @@ def test_images_of_two_splits_are_found_resized_and_mirrored(shapes, coco, cli, 
     ]
     words = ("doctor", train.json, "--val", coco.write().json, "--json", tmp_path / "report.json")
     outcome = cli(*words, "--html", tmp_path / "page.html")
-    twins = read_json(tmp_path / "report.json")["twins"]
-    found = {(re.split(r"[\\/]", each["first"])[-1], re.split(r"[\\/]", each["second"])[-1]) for each in twins}
+    duplicates = read_json(tmp_path / "report.json")["duplicates"]
+    found = {(re.split(r"[\\/]", each["first"])[-1], re.split(r"[\\/]", each["second"])[-1]) for each in duplicates}
     assert found == {("4.png", "1.png"), ("9.png", "2.png")}
     assert outcome.out.count("in two splits") == 2
     assert (tmp_path / "page.html").read_text().count("<img") == 1 + 2 * 2
@@ -169,3 +174,47 @@ def test_what_cannot_be_read_at_all_is_in_the_report_too(cli, tmp_path, read_jso
     report = read_json(tmp_path / "report.json")
     assert (report["images"], report["boxes"]) == (0, 0)
     assert "not valid JSON" in report["problems"][0]["reason"]
+
+
+def test_anchors_are_those_of_a_preset_of_weights_or_of_nobody(shapes, weights, cli, tmp_path, read_json):
+    """A run's weights bring their spec; a detector without anchors has no section of them."""
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    (tmp_path / "run" / "weights" / "best.safetensors").write_bytes(weights.read_bytes())
+    found = []
+    for model in (LITE, weights, tmp_path / "run"):
+        assert cli("doctor", shapes[1].json, "--model", model, "--json", tmp_path / "report.json").code == 0
+        anchors = read_json(tmp_path / "report.json")["anchors"]
+        assert anchors.pop("model") == str(model)
+        found.append(anchors)
+    assert found[0] == found[1] == found[2]
+    own = tmp_path / "own.safetensors"
+    network = zoo.build(LITE, 1)
+    save_weights(own, network, ModelCard.of_detector(network, zoo.preset(LITE).preprocess, ("person",)))
+    report, page = tmp_path / "report.json", tmp_path / "page.html"
+    outcome = cli("doctor", shapes[1].json, "--model", own, "--json", report, "--html", page)
+    assert outcome.code == 0
+    assert read_json(report)["anchors"] is None
+    assert "by an anchor" not in outcome.out
+    assert "Levels and anchors" not in page.read_text()
+
+
+def test_an_unknown_model_is_refused_before_the_data_is_read(cli, tmp_path):
+    cli("doctor", tmp_path / "nothing", "--model", "coco8").refuses(2, "no preset", "'coco8'", "did you mean coco80?")
+
+
+def test_pixels_are_limited(shapes, cli, tmp_path, read_json):
+    val = shapes[1]
+    assert cli("doctor", val.json, "--max-pixels", 96 * 96, "--model", LITE).code == 0
+    outcome = cli("doctor", val.json, "--max-pixels", 96 * 96 - 1, "--model", LITE, "--json", tmp_path / "report.json")
+    outcome.refuses(3, "96 x 96 is more than 9,215 pixels")
+
+
+def test_images_of_another_format_than_coco_cannot_be_named(cli, tmp_path):
+    (tmp_path / "voc" / "Annotations").mkdir(parents=True)
+    outcome = cli("doctor", tmp_path / "voc", "--images", tmp_path)
+    outcome.refuses(2, "--images is for COCO", "is Pascal VOC, which names its images itself")
+
+
+def test_images_that_are_not_found_are_asked_for_by_option(coco, cli):
+    coco.images.rename(coco.folder / "elsewhere")
+    cli("doctor", coco.json).refuses(3, "its images are not in", "name their folder as --images")

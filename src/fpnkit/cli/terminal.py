@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +18,6 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from ..doctor.checkup import Checkup
 
 # Without markup: names of files and classes are printed as they are, whatever they hold.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -202,35 +199,3 @@ class ExportScreen(_Screen):
         """A step of the stage is done."""
         if self._stage is not None:
             self._progress.advance(self._stage)
-
-
-def doctor_report(checkup: Checkup) -> None:
-    """What the doctor found, most urgent first."""
-    for problem in checkup.problems[:SHOWN_ROWS]:
-        console.print(f"bad: {problem}", style="yellow", soft_wrap=True)
-    if len(checkup.problems) > SHOWN_ROWS:
-        console.print(f"bad: {len(checkup.problems) - SHOWN_ROWS} more records (--json and --html list them)")
-    table = Table(title=f"{checkup.images} images, {checkup.boxes} boxes, {len(checkup.problems)} bad records")
-    for name in ("split", "images", "without a box", "boxes", "small", "medium", "large"):
-        table.add_column(name, justify="left" if name == "split" else "right")
-    for name, each in checkup.splits.items():
-        table.add_row(name, *map(str, (each.images, each.background, each.boxes, *each.sizes.values())))
-    console.print(table)
-    _bars("class", dict(list(checkup.classes.items())[:SHOWN_ROWS]))
-    coverage = checkup.anchors
-    _bars(f"best anchor of {coverage.model}", coverage.levels)
-    console.print(f"{coverage.share:.1%} of the boxes are matched by an anchor at IoU 0.5", soft_wrap=True)
-    for line in coverage.advice:
-        console.print(f"advice: {line}", soft_wrap=True)
-    for twins in checkup.twins[:SHOWN_ROWS]:
-        console.print(f"in two splits: {twins.first} and {twins.second}", style="yellow", soft_wrap=True)
-
-
-def _bars(title: str, counts: dict[str, int]) -> None:
-    table, largest = Table(box=None), max(counts.values(), default=0) or 1
-    table.add_column(title)
-    table.add_column("boxes", justify="right")
-    table.add_column("")
-    for name, count in counts.items():
-        table.add_row(Text(name), str(count), Text("█" * round(30 * count / largest), style="blue"))
-    console.print(table)

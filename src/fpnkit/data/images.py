@@ -121,8 +121,7 @@ def image_wh(path: str | Path, *, decode: bool = False, max_pixels: int = MAX_PI
     Raises:
         DataError: see `read_image`; without `decode` nothing behind the header is looked at.
     """
-    with _opened(Path(path)) as image:
-        _require_pixels(image.size, max_pixels)
+    with opened_image(Path(path), max_pixels=max_pixels) as image:
         width, height = image.size
         turned = image.getexif().get(ORIENTATION, 1) in TURNED
         if decode:
@@ -164,14 +163,17 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _decoded(source: Path | bytes, max_pixels: int) -> Image.Image:
-    with _opened(source) as image:
-        _require_pixels(image.size, max_pixels)
+    with opened_image(source, max_pixels=max_pixels) as image:
         return to_rgb(image)
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
-    """The image of a file or of a file's content, not decoded yet."""
+def opened_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The image of a file or of a file's content, not decoded yet.
+
+    Raises:
+        DataError: see `read_image`; also for whatever goes wrong while it is open.
+    """
     path = source if isinstance(source, Path) else None
     with (
         _errors_named(str(path) if path else f"image of {len(source):,} bytes"),  # type: ignore[arg-type]
@@ -180,6 +182,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
     ):
         warnings.simplefilter("ignore")
         with _identified(file, str(path or "")) as image:
+            _require_pixels(image.size, max_pixels)
             yield image
 
 

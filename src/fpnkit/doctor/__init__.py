@@ -1,1 +1,1 @@
-"""A look at annotated images before a night of training is spent on them."""
+"""Check annotated images before a training: bad records, counts, anchors that fit, images in two splits."""

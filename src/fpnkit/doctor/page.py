@@ -1,4 +1,4 @@
-"""The checkup as one HTML page that needs nothing else."""
+"""The report as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from PIL import Image
 
 from ..data.annotated import AnnotatedImages
 from ..data.images import read_image
+from ..data.paths import MAX_PIXELS
 from ..pictures.grids import grid, tile
-from .checkup import Checkup
+from .report import AnchorReport, DataReport
 
 SAMPLES, THUMBNAIL = 16, 320
 """Images of the mosaic; pixels of an image that is in two splits."""
@@ -35,53 +36,52 @@ img { max-width: 100%; border-radius: 8px } code { overflow-wrap: anywhere }
 """
 
 
-def as_html(checkup: Checkup, splits: Mapping[str, AnnotatedImages], *, seed: int = 0) -> str:
+def as_html(
+    report: DataReport, splits: Mapping[str, AnnotatedImages], *, seed: int = 0, max_pixels: int = MAX_PIXELS
+) -> str:
     """The page.
 
     Args:
-        checkup: what was found.
+        report: what was found.
         splits: the data, for pictures.
         seed: of the choice of samples.
+        max_pixels: see `read_image`.
     """
-    coverage = checkup.anchors
     facts = [
-        ("images", f"{checkup.images:,}", False),
-        ("boxes", f"{checkup.boxes:,}", False),
-        ("bad records", f"{len(checkup.problems):,}", bool(checkup.problems)),
-        ("boxes that an anchor matches", f"{coverage.share:.1%}", coverage.share < 0.9),
-        ("images in two splits", f"{len(checkup.twins):,}", bool(checkup.twins)),
+        ("images", f"{report.images:,}", False),
+        ("boxes", f"{report.boxes:,}", False),
+        ("bad records", f"{len(report.problems):,}", bool(report.problems)),
+        ("images in two splits", f"{len(report.duplicates):,}", bool(report.duplicates)),
     ]
+    if report.anchors:
+        facts.append(("boxes that an anchor matches", f"{report.anchors.share:.1%}", report.anchors.share < 0.9))
     parts = [
-        f"<h1>{escape(checkup.data)}</h1><p class=quiet>fpnkit doctor</p><div class=facts>",
+        f"<h1>{escape(report.data)}</h1><p class=quiet>fpnkit doctor</p><div class=facts>",
         *(f"<div class='fact{' bad' * bad}'><b>{value}</b>{name}</div>" for name, value, bad in facts),
         "</div>",
-        _problems(checkup),
+        _problems(report),
         "<h2>Samples</h2>",
-        _picture(mosaic(splits, seed=seed), "samples with their boxes"),
-        _classes(checkup),
+        _picture(mosaic(splits, seed=seed, max_pixels=max_pixels), "samples with their boxes"),
+        _classes(report),
         "<h2>Sizes</h2><p class=quiet>COCO's ranges: to 32 x 32 pixels, to 96 x 96, above.</p>",
-        _bars({f"{name}, {size}": n for name, each in checkup.splits.items() for size, n in each.sizes.items()}),
-        f"<h2>Levels and anchors of {escape(coverage.model)}</h2><p class=quiet>Images of {coverage.size[0]} to "
-        f"{coverage.size[1]} pixels; each box counts on the level of its best anchor.</p>",
-        _bars(coverage.levels),
-        "".join(f"<p><b>{escape(line)}</b></p>" for line in coverage.advice),
-        _unmatched(checkup),
-        _twins(checkup),
+        _bars({f"{name}, {size}": n for name, each in report.splits.items() for size, n in each.sizes.items()}),
+        _anchors(report.anchors) if report.anchors else "",
+        _duplicates(report, max_pixels),
     ]
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(checkup.data)}</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(report.data)}</title>"
         f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
     )
 
 
-def mosaic(splits: Mapping[str, AnnotatedImages], *, seed: int) -> Image.Image:
+def mosaic(splits: Mapping[str, AnnotatedImages], *, seed: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Random images with their boxes, a colour a class."""
     records = [(record, each.classes) for each in splits.values() for record in each.records]
     chosen = random.Random(seed).sample(records, min(SAMPLES, len(records)))
     tiles = []
     for record, classes in chosen:
-        rows = zip(record.boxes_xyxy, record.labels, strict=True)
-        tiles.append(tile(read_image(record.path), [(box, label, classes[label]) for box, label in rows]))
+        boxes = [(each.box_xyxy, each.label, classes[each.label]) for each in record.objects]
+        tiles.append(tile(read_image(record.path, max_pixels=max_pixels), boxes))
     return grid(tiles)
 
 
@@ -102,12 +102,12 @@ def _bars(counts: Mapping[str, int]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _classes(checkup: Checkup) -> str:
+def _classes(report: DataReport) -> str:
     splits = "; ".join(
         f"{escape(name)}: {each.images:,} images ({each.background:,} without a box), {each.boxes:,} boxes"
-        for name, each in checkup.splits.items()
+        for name, each in report.splits.items()
     )
-    return f"<h2>Classes</h2><p class=quiet>{splits}</p>{_bars(checkup.classes)}"
+    return f"<h2>Classes</h2><p class=quiet>{splits}</p>{_bars(report.classes)}"
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -119,31 +119,37 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return f"<h2>{escape(title)}</h2><table><tr>{head}{body}</table>{more}"
 
 
-def _problems(checkup: Checkup) -> str:
-    rows = [(problem.file, problem.record, problem.reason) for problem in checkup.problems]
+def _problems(report: DataReport) -> str:
+    rows = [(problem.file, problem.record, problem.reason) for problem in report.problems]
     return _table(f"{len(rows):,} bad records", ("file", "record", "what is wrong"), rows)
 
 
-def _unmatched(checkup: Checkup) -> str:
+def _anchors(found: AnchorReport) -> str:
     rows = [
         (each.file, each.label, ", ".join(f"{side:g}" for side in each.bbox), f"{each.iou:.2f}")
-        for each in checkup.anchors.unmatched
+        for each in found.unmatched
     ]
-    return _table(
-        f"{len(rows):,} boxes that no anchor matches", ("file", "class", "x, y, width, height", "best IoU"), rows
+    return (
+        f"<h2>Levels and anchors of {escape(found.model)}</h2><p class=quiet>Images of {found.size[0]} to "
+        f"{found.size[1]} pixels; each box counts on the level of its best anchor.</p>"
+        + _bars(found.levels)
+        + "".join(f"<p><b>{escape(line)}</b></p>" for line in found.advice)
+        + _table(
+            f"{len(rows):,} boxes that no anchor matches", ("file", "class", "x, y, width, height", "best IoU"), rows
+        )
     )
 
 
-def _twins(checkup: Checkup) -> str:
+def _duplicates(report: DataReport, max_pixels: int) -> str:
     rows = []
-    for twins in checkup.twins[:SHOWN]:
-        images = "".join(_thumbnail(Path(each)) for each in (twins.first, twins.second))
-        names = f"<code>{escape(twins.first)}</code> and <code>{escape(twins.second)}</code>, {twins.likeness:.3f}"
+    for each in report.duplicates[:SHOWN]:
+        images = "".join(_thumbnail(Path(path), max_pixels) for path in (each.first, each.second))
+        names = f"<code>{escape(each.first)}</code> and <code>{escape(each.second)}</code>, {each.similarity:.3f}"
         rows.append(f"<p class=pair>{names}<br>{images}</p>")
     return f"<h2>Images in two splits</h2>{''.join(rows)}" if rows else ""
 
 
-def _thumbnail(path: Path) -> str:
-    image = read_image(path)
+def _thumbnail(path: Path, max_pixels: int) -> str:
+    image = read_image(path, max_pixels=max_pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return _picture(image, path.name)

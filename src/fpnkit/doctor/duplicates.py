@@ -7,42 +7,54 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from ..data.images import opened_image, to_rgb
+from ..data.paths import MAX_PIXELS
 
 SIDE = 24
 """Pixels of the grey thumbnails that are compared."""
 
-ALIKE = 0.985
+MIN_SIMILARITY = 0.985
 """Correlation of two thumbnails from which on they are taken for the same photograph."""
 
 _ROWS = 1024
 
 
-def thumbnail(path: Path) -> np.ndarray:
-    """(SIDE * SIDE,) grey values of mean 0 and length 1; zeros of an image that is one colour."""
-    with Image.open(path) as image:
+def thumbnail(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """(SIDE * SIDE,) grey values of mean 0 and length 1; zeros of an image that is one colour.
+
+    Raises:
+        DataError: see `read_image`.
+    """
+    with opened_image(path, max_pixels=max_pixels) as image:
         image.draft("L", (4 * SIDE, 4 * SIDE))
-        small = ImageOps.exif_transpose(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+        small = to_rgb(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     values = np.asarray(small, dtype=np.float32).ravel()
     values = values - values.mean()
     length = float(np.linalg.norm(values))
     return values / length if length > SIDE else np.zeros_like(values)
 
 
-def alike(
-    first: Sequence[Path], second: Sequence[Path], *, on_image: Callable[[], None] = lambda: None
+def find_duplicates(
+    first: Sequence[Path],
+    second: Sequence[Path],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    on_image: Callable[[], None] = lambda: None,
 ) -> list[tuple[int, int, float]]:
     """Pairs of the same photograph.
 
     Args:
         first, second: readable images.
-        on_image: told of each image that was looked at.
+        max_pixels: see `read_image`.
+        on_image: called after each image.
     Returns:
-        Index into the first, index into the second, correlation; the surest first.
+        Index into the first, index into the second, correlation; the most similar first.
     """
 
     def look(path: Path) -> np.ndarray:
-        found = thumbnail(path)
+        found = thumbnail(path, max_pixels=max_pixels)
         on_image()
         return found
 
@@ -52,7 +64,7 @@ def alike(
     pairs = []
     for start in range(0, len(one), _ROWS):
         rows = one[start : start + _ROWS]
-        likeness = np.maximum(rows @ two.T, rows @ mirrored.T)
-        for row, column in np.argwhere(likeness >= ALIKE):
-            pairs.append((start + int(row), int(column), float(likeness[row, column])))
+        similarity = np.maximum(rows @ two.T, rows @ mirrored.T)
+        for row, column in np.argwhere(similarity >= MIN_SIMILARITY):
+            pairs.append((start + int(row), int(column), float(similarity[row, column])))
     return sorted(pairs, key=lambda pair: -pair[2])
