@@ -209,7 +209,8 @@ class Detections(_Batched):
     def __getattr__(self, name: str) -> Tensor:
         more = self.__dict__.get("more", {})
         if name not in more:
-            raise AttributeError(f"these detections have no {name!r}: they have {', '.join(self.named())}")
+            known = ", ".join((*(spec.name for spec in BASE_OUTPUTS), *more))  # not of `self`, which may be unfinished
+            raise AttributeError(f"these detections have no {name!r}: they have {known}")
         return more[name]
 
     def named(self) -> dict[str, Tensor]:
