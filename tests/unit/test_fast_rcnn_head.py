@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fpnkit.errors import ConfigError
-from fpnkit.heads import FastRCNNConfig, FastRCNNHead
+from fpnkit.heads import FastRCNNConfig, FastRCNNHead, Postprocess
 from fpnkit.pyramids import SingleMap
 from fpnkit.structures import LevelSpec, Proposals
 
@@ -17,7 +17,7 @@ SIDES = [1.0, 20, 55, 56, 80, 111, 112, 150, 223, 224, 300, 447, 448, 800, 895, 
 
 def head(*strides: int, config: FastRCNNConfig | None = None, levels: list[LevelSpec] | None = None) -> FastRCNNHead:
     levels = levels or [LevelSpec(f"p{2 + i}", stride, 2) for i, stride in enumerate(strides)]
-    return FastRCNNHead(levels, 3, config=config or FastRCNNConfig(hidden=4, min_score=0.0))
+    return FastRCNNHead(levels, 3, config=config or FastRCNNConfig(hidden=4))
 
 
 def squares(sides: list[float]) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_detections_say_the_level_that_their_roi_was_read_from():
     assert numbers.tolist() == [[2, 3, 4, 5]]
     assert [bool(each.any()) for each in logits[0]] == [False, True, False, False]
     given = Proposals(rois[None], torch.zeros(1, 4), torch.tensor([[False, True, False, True]]))
-    found = one.detect(maps, given, torch.tensor([[1024.0, 1024.0]]))[0].unpadded()
+    found = one.detect(maps, given, torch.tensor([[1024.0, 1024.0]]), Postprocess(min_score=0.0))[0].unpadded()
     assert set(found.levels.tolist()) == {3, 5}
     assert (found.levels[found.boxes_xyxy[:, 2] > 300] == 5).all()
     assert (found.levels[found.boxes_xyxy[:, 2] < 300] == 3).all()

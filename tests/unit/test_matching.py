@@ -10,7 +10,7 @@ from fpnkit.ops.matching import Matches, chance, match, sample
 OBJECT = [0.0, 0.0, 10.0, 10.0]
 
 
-def matched(candidates, objects, *, valid=None, crowd=None, rescue=False, positive_iou=0.7, negative_iou=0.3):
+def matched(candidates, objects, *, valid=None, crowd=None, low_quality=False, positive_iou=0.7, negative_iou=0.3):
     """Match in one image."""
     count = len(objects)
     return match(
@@ -20,7 +20,7 @@ def matched(candidates, objects, *, valid=None, crowd=None, rescue=False, positi
         torch.tensor([[False] * count if crowd is None else crowd], dtype=torch.bool),
         positive_iou=positive_iou,
         negative_iou=negative_iou,
-        rescue_unmatched=rescue,
+        allow_low_quality_matches=low_quality,
     )
 
 
@@ -40,28 +40,28 @@ def test_target_is_the_object_of_most_overlap():
     assert found.target.tolist() == [[0, 1]]
 
 
-def test_rescue_makes_the_best_candidates_of_an_object_positive():
+def test_low_quality_matches_make_the_best_candidates_of_an_object_positive():
     candidates = [[0.0, 0.0, 10.0, 4.0], [0.0, 6.0, 10.0, 10.0], [0.0, 0.0, 10.0, 2.0]]
     assert not matched(candidates, [OBJECT]).positive.any()
-    found = matched(candidates, [OBJECT], rescue=True)
+    found = matched(candidates, [OBJECT], low_quality=True)
     assert found.positive.tolist() == [[True, True, False]]
     assert found.negative.tolist() == [[False, False, True]]
 
 
-def test_rescue_turns_a_negative_into_a_positive():
-    found = matched([[0.0, 0.0, 10.0, 1.0]], [OBJECT], rescue=True)
+def test_a_low_quality_match_turns_a_negative_into_a_positive():
+    found = matched([[0.0, 0.0, 10.0, 1.0]], [OBJECT], low_quality=True)
     assert found.positive.tolist() == [[True]]
     assert found.negative.tolist() == [[False]]
 
 
-def test_rescue_needs_some_overlap():
-    found = matched([[50.0, 50.0, 60.0, 60.0]], [OBJECT], rescue=True)
+def test_a_low_quality_match_needs_some_overlap():
+    found = matched([[50.0, 50.0, 60.0, 60.0]], [OBJECT], low_quality=True)
     assert found.positive.tolist() == [[False]]
     assert found.negative.tolist() == [[True]]
 
 
-def test_rescue_leaves_invalid_objects_and_crowds_alone():
-    found = matched([OBJECT, OBJECT], [OBJECT, OBJECT], valid=[False, True], crowd=[False, True], rescue=True)
+def test_low_quality_matches_leave_invalid_objects_and_crowds_alone():
+    found = matched([OBJECT, OBJECT], [OBJECT, OBJECT], valid=[False, True], crowd=[False, True], low_quality=True)
     assert not found.positive.any()
 
 
@@ -85,14 +85,14 @@ def test_invalid_objects_are_as_if_not_there():
 
 
 def test_an_object_of_zero_size_matches_nothing():
-    found = matched([OBJECT, [5.0, 5.0, 5.0, 5.0]], [[5.0, 5.0, 5.0, 5.0]], rescue=True)
+    found = matched([OBJECT, [5.0, 5.0, 5.0, 5.0]], [[5.0, 5.0, 5.0, 5.0]], low_quality=True)
     assert not found.positive.any()
     assert found.negative.all()
 
 
-@pytest.mark.parametrize("rescue", [False, True])
+@pytest.mark.parametrize("low_quality", [False, True])
 @pytest.mark.parametrize(("images", "candidates", "objects"), [(2, 3, 0), (0, 3, 2), (2, 0, 2), (0, 0, 0)])
-def test_nothing_to_match(images, candidates, objects, rescue):
+def test_nothing_to_match(images, candidates, objects, low_quality):
     flags = torch.zeros(images, objects, dtype=torch.bool)
     thresholds = {"positive_iou": 0.7, "negative_iou": 0.3}
     found = match(
@@ -100,7 +100,7 @@ def test_nothing_to_match(images, candidates, objects, rescue):
         torch.zeros(images, objects, 4),
         ~flags,
         flags,
-        rescue_unmatched=rescue,
+        allow_low_quality_matches=low_quality,
         **thresholds,
     )
     assert found.target.shape == found.positive.shape == found.negative.shape == (images, candidates)
@@ -112,7 +112,9 @@ def test_candidates_may_differ_by_image():
     candidates = torch.tensor([[OBJECT], [[50.0, 50.0, 60.0, 60.0]]])
     flags = torch.zeros(2, 1, dtype=torch.bool)
     objects = torch.tensor([[OBJECT], [OBJECT]])
-    found = match(candidates, objects, ~flags, flags, positive_iou=0.5, negative_iou=0.5, rescue_unmatched=False)
+    found = match(
+        candidates, objects, ~flags, flags, positive_iou=0.5, negative_iou=0.5, allow_low_quality_matches=False
+    )
     assert found.positive.tolist() == [[True], [False]]
     assert found.negative.tolist() == [[False], [True]]
 

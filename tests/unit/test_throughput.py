@@ -1,4 +1,4 @@
-"""The way through a folder follows what is measured: here, from known times."""
+"""The batches of a folder follow what is measured: here, from known times."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fpnkit.inference.throughput import BATCHES, Way, best_way, fastest
+from fpnkit.inference.throughput import BATCHES, BatchPlan, choose_batch_plan, fastest_plan
 
 STREAMS = (1, 2, 4)
 
@@ -14,21 +14,25 @@ STREAMS = (1, 2, 4)
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        pytest.param(lambda way: 0.03 / way.batch, Way(1, 16), id="large batches where a pass is what costs"),
-        pytest.param(lambda way: 0.01, Way(1, 1), id="single images where a batch saves nothing"),
-        pytest.param(lambda way: 0.01 / way.batch**0.03, Way(1, 1), id="single images where a batch saves 4 %"),
-        pytest.param(lambda way: 0.02 / way.streams, Way(4, 1), id="streams where passes overlap"),
-        pytest.param(lambda way: 0.02 + 0.01 * way.streams, Way(1, 1), id="one stream where they hinder each other"),
-        pytest.param(lambda way: 0.02 / way.streams / min(way.batch, 4), Way(4, 4), id="both, as long as they pay"),
+        pytest.param(lambda plan: 0.03 / plan.batch, BatchPlan(1, 16), id="large batches where a pass is what costs"),
+        pytest.param(lambda plan: 0.01, BatchPlan(1, 1), id="single images where a batch saves nothing"),
+        pytest.param(lambda plan: 0.01 / plan.batch**0.03, BatchPlan(1, 1), id="single images where a batch saves 4 %"),
+        pytest.param(lambda plan: 0.02 / plan.streams, BatchPlan(4, 1), id="streams where passes overlap"),
+        pytest.param(
+            lambda plan: 0.02 + 0.01 * plan.streams, BatchPlan(1, 1), id="one stream where they hinder each other"
+        ),
+        pytest.param(
+            lambda plan: 0.02 / plan.streams / min(plan.batch, 4), BatchPlan(4, 4), id="both, as long as they pay"
+        ),
     ],
 )
-def test_the_way_with_the_least_time_an_image(seconds, expected):
-    assert fastest(STREAMS, BATCHES, seconds) == expected
+def test_the_plan_with_the_least_time_an_image(seconds, expected):
+    assert fastest_plan(STREAMS, BATCHES, seconds) == expected
 
 
 def test_no_batch_is_tried_after_one_that_does_not_pay():
     asked = []
-    fastest((1,), BATCHES, lambda way: asked.append(way.batch) or 0.01)
+    fastest_plan((1,), BATCHES, lambda plan: asked.append(plan.batch) or 0.01)
     assert asked == [1, 4]
 
 
@@ -38,7 +42,7 @@ def predictor(name, batch=lambda pictures: None):
 
 def test_pytorch_is_given_one_stream():
     asked = []
-    best_way(lambda streams: asked.append(streams) or predictor("torch"), None, batch=1)
+    choose_batch_plan(lambda streams: asked.append(streams) or predictor("torch"), None, batch=1)
     assert asked == [1]
 
 
@@ -49,7 +53,7 @@ def test_an_exported_graph_is_tried_with_one_stream_to_one_a_core_and_then_with_
         asked.append(streams)
         return predictor("openvino", lambda pictures: sizes.add(len(pictures)))
 
-    best_way(open_with, None)
+    choose_batch_plan(open_with, None)
     assert {1, os.cpu_count() or 1} <= set(asked)
     assert {1, 4} <= sizes
 
@@ -62,5 +66,5 @@ def test_what_is_given_is_measured_as_given():
         meeting.wait()
         sizes.add(len(pictures))
 
-    _, way = best_way(lambda streams: predictor("openvino", batch), None, streams=2, batch=4)
-    assert (way, sizes) == (Way(2, 4), {4})
+    _, plan = choose_batch_plan(lambda streams: predictor("openvino", batch), None, streams=2, batch=4)
+    assert (plan, sizes) == (BatchPlan(2, 4), {4})
