@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from fpnkit.cli.terminal import TrainingScreen
+from fpnkit.cli.training_screen import TrainingScreen
 from fpnkit.errors import CheckpointError
 from fpnkit.files import write_json
 from fpnkit.weights import checkpoint

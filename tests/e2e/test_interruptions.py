@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fpnkit.cli import main, stop
-from fpnkit.cli.terminal import TrainingScreen
+from fpnkit.cli.training_screen import TrainingScreen
 from fpnkit.training import trainer as train
 from fpnkit.training.run_folder import RunFolder
 
