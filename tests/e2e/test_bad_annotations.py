@@ -235,13 +235,13 @@ def test_images_that_cannot_be_used_are_left_out(cli, coco, tmp_path, loaded):
 
 @pytest.mark.parametrize("workers", [0, 1])
 class TestWhileLoading:
-    """Images that were good when they were checked, decoded in this process or in a loading one."""
+    """Images that were good when they were checked, decoded in this thread or in another."""
 
     @pytest.fixture
     def evaluated(self, coco, untrained, workers):
         coco.content["categories"][0]["name"] = "person"
         data = read_coco(coco.write().json, coco.images, classes=["person"])
-        return lambda: evaluate(untrained.detector, data, untrained.preprocess, workers=workers)
+        return lambda: evaluate(untrained.engine, data, untrained.preprocess, workers=workers)
 
     def test_image_of_another_size_than_annotated_is_named(self, evaluated, coco):
         Image.new("RGB", (96, 97)).save(coco.images / "1.png")

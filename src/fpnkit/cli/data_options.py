@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.formats import by_name, listed
 from ..data.paths import MAX_PIXELS
-from ..errors import ConfigError, FpnkitError
+from ..errors import ConfigError
+from .output import named_by_options
 
 if TYPE_CHECKING:
     from ..data.annotated import AnnotatedImages
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 FORMATS = f"{listed([each.description for each in by_name()])}; PATH:SPLIT of one that has several"
 """What DATA may be."""
 
-OPTIONS = {"images_dir": "--images"}
+OPTIONS = {"images_dir": "--images", "val is missing": "--val is missing"}
 """Parameters of the library -> options, in errors."""
 
 
@@ -48,17 +49,6 @@ def add_choice(group: Any, *, classes: str = "all") -> None:
     group.add_argument("--strict", action="store_true", help="stop at a bad record instead of leaving it out")
 
 
-def add_backbone_weights(group: Any) -> None:
-    """--backbone-weights."""
-    group.add_argument(
-        "--backbone-weights",
-        default="none",
-        metavar="WHAT",
-        help="ImageNet weights: 'timm' downloads them, a .safetensors or .pth file is read, "
-        "'none' starts at random (default: %(default)s)",
-    )
-
-
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """--device, --precision and --workers."""
     machine = parser.add_argument_group("machine")
@@ -67,27 +57,24 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--workers", type=int, help="loading processes (default: 1)")
 
 
-def read_training_data(arguments: argparse.Namespace) -> tuple[AnnotatedImages, AnnotatedImages]:
+def read_training_data(
+    arguments: argparse.Namespace, *, max_pixels: int = MAX_PIXELS
+) -> tuple[AnnotatedImages, AnnotatedImages]:
     """Training and validation data of the same classes; records that are left out are named."""
-    paths, val_paths, val_images = arguments.data, arguments.val, arguments.val_images
-    if val_paths is None:
-        paths, val_paths = _own_splits(paths)
-        val_images = val_images or arguments.images
-    choice: dict[str, Any] = {"rename": arguments.rename, "strict": arguments.strict}
-    train_data = read(paths, images_dir=arguments.images, classes=arguments.classes, **choice)
-    return train_data, read(val_paths, images_dir=val_images, classes=train_data.classes, some=True, **choice)
+    from ..training.data import read_train_and_val
 
-
-def _own_splits(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The splits train and val of the same data."""
-    from ..data.read import find_data
-
-    for path in paths:
-        found = find_data(path)
-        if found.split or "train" not in found.splits or not {"val", "valid"} & set(found.splits):
-            there = f"it has {', '.join(found.splits)}" if found.splits else "it has no splits"
-            raise ConfigError(f"--val is missing: {path} is not split into train and val ({there})")
-    return [f"{path}:train" for path in paths], [f"{path}:val" for path in paths]
+    with named_by_options(OPTIONS):
+        return read_train_and_val(
+            arguments.data,
+            arguments.val,
+            images_dir=arguments.images,
+            val_images_dir=arguments.val_images,
+            classes=arguments.classes,
+            rename=renamings(arguments.rename),
+            strict=arguments.strict,
+            max_pixels=max_pixels,
+            check=functools.partial(decoded, strict=arguments.strict, max_pixels=max_pixels),
+        )
 
 
 def require_one_split(paths: Sequence[str]) -> None:
@@ -128,7 +115,7 @@ def read(
     from ..data.annotated import selected
     from ..data.read import read_data
 
-    with options_in_errors():
+    with named_by_options(OPTIONS):
         found = read_data(paths, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
         chosen = selected(found, classes, rename=renamings(rename), some=some)
     return decoded(chosen, strict=strict, max_pixels=max_pixels)
@@ -159,7 +146,7 @@ def read_splits(
         paths = {found.split or "train": path}
     else:
         paths = {name: f"{path}:{name}" for name in found.splits if name != "trainval"}
-    with options_in_errors():
+    with named_by_options(OPTIONS):
         parts = {
             name: read_data(each, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
             for name, each in paths.items()
@@ -180,24 +167,12 @@ def decoded(
     from ..data.read import check_images
     from .terminal import progress_bar, warn_of_problems
 
-    with options_in_errors(), progress_bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("checking images", total=len(chosen.records))
         checked = check_images(chosen, strict=strict, max_pixels=max_pixels, on_image=lambda: progress.advance(task))
     if not quiet:
         warn_of_problems(checked)
     return checked
-
-
-@contextlib.contextmanager
-def options_in_errors() -> Iterator[None]:
-    """Errors of the library name parameters: here they get the options that set them."""
-    try:
-        yield
-    except FpnkitError as error:
-        text = str(error)
-        for parameter, option in OPTIONS.items():
-            text = text.replace(parameter, option)
-        raise type(error)(text) from None
 
 
 def renamings(words: Sequence[str]) -> dict[str, str]:
@@ -206,11 +181,10 @@ def renamings(words: Sequence[str]) -> dict[str, str]:
     Raises:
         ConfigError: another word.
     """
-    return dict(map(_renaming, words))
-
-
-def _renaming(text: str) -> tuple[str, str]:
-    old, equals, new = text.partition("=")
-    if not (old and equals and new):
-        raise ConfigError(f"--rename takes OLD=NEW, got {text!r}")
-    return old, new
+    made = {}
+    for word in words:
+        old, equals, new = word.partition("=")
+        if not (old and equals and new):
+            raise ConfigError(f"--rename takes OLD=NEW, got {word!r}")
+        made[old] = new
+    return made

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, FpnkitError
-from .data_options import add_machine_options, add_training_data
+from .data_options import add_machine_options, add_training_data, read_training_data
 from .output import require_folder
 
 if TYPE_CHECKING:
-    from ..data.annotated import AnnotatedImages
     from ..training.choice import Choice
     from ..training.distributed import Distributed
 
@@ -118,7 +117,6 @@ OPTIONS = {
     "lower optim.lr": "lower optim.lr (--lr)",
     "minutes leaves": "--minutes leaves",
     "minutes excludes": "--minutes excludes",
-    "val is missing": "--val is missing",
 }
 """What the library calls a parameter -> what it is called here."""
 
@@ -173,7 +171,7 @@ def _train(arguments: argparse.Namespace, chosen: Choice, distributed: Distribut
     resume = resumes(arguments.out, arguments.resume)
     if not arguments.dry_run:
         require_folder(arguments.out)
-    train_data, val_data = _read(arguments, chosen.config.max_pixels)
+    train_data, val_data = read_training_data(arguments, max_pixels=chosen.config.max_pixels)
     minutes = arguments.minutes
     with TrainingScreen(in_options) as screen:
         trainer = prepare(
@@ -198,21 +196,3 @@ def _train(arguments: argparse.Namespace, chosen: Choice, distributed: Distribut
         return 4
     console.print(f"done: best AP {100 * trainer.best_ap:.1f}, weights and curves in {arguments.out}", soft_wrap=True)
     return 0
-
-
-def _read(arguments: argparse.Namespace, max_pixels: int) -> tuple[AnnotatedImages, AnnotatedImages]:
-    from functools import partial
-
-    from ..training.data import read_train_and_val
-    from .data_options import _renaming, decoded
-
-    return read_train_and_val(
-        arguments.data,
-        arguments.val,
-        images_dir=arguments.images,
-        val_images_dir=arguments.val_images,
-        classes=arguments.classes,
-        rename=dict(map(_renaming, arguments.rename)),
-        strict=arguments.strict,
-        check=partial(decoded, strict=arguments.strict, max_pixels=max_pixels),
-    )

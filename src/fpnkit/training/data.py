@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..data.annotated import AnnotatedImages, joined, selected
+from ..data.annotated import AnnotatedImages, selected
 from ..data.images import MAX_PIXELS
 from ..data.read import check_images, find_data, read_data
 from ..errors import ConfigError
@@ -53,7 +53,7 @@ def read_train_and_val(
         if isinstance(given, AnnotatedImages):
             found = given
         else:
-            found = joined([read_data(path, images_dir=images_dir, strict=strict) for path in _paths(given)])
+            found = read_data(_paths(given), images_dir=images_dir, strict=strict, max_pixels=max_pixels)
         return check(selected(found, classes, rename=rename, some=some))
 
     train_data = read(data, images_dir, classes)
