@@ -94,6 +94,7 @@ def test_several_bad_files_and_no_good_one_end_as_invalid_data(tmp_path, cli):
     assert "none of 2 images could be read" in outcome.err.splitlines()[-1]
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_random_damage_is_a_data_error_and_nothing_else(format, tmp_path):
     random = np.random.default_rng(0)
@@ -203,3 +204,16 @@ def test_two_picture_files_of_cameras_are_read(tmp_path):
     first, second = Image.new("RGB", (16, 8), "red"), Image.new("RGB", (16, 8), "blue")
     first.save(tmp_path / "stereo.jpg", format="MPO", save_all=True, append_images=[second], quality=95)
     assert read_image(tmp_path / "stereo.jpg").getpixel((8, 4))[0] > 240
+
+
+def test_what_pillow_warns_of_is_not_shown(tmp_path, start):
+    """An image with damaged EXIF is read, and the terminal stays clean."""
+    (tmp_path / "yolo" / "images").mkdir(parents=True)
+    (tmp_path / "yolo" / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    damaged = encoded(exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    (tmp_path / "yolo" / "images" / "a.jpg").write_bytes(damaged)
+    with pytest.warns(UserWarning, match="EXIF"):
+        assert read_image(tmp_path / "yolo" / "images" / "a.jpg").size == (64, 48)
+    process = start("convert", tmp_path / "yolo", "--to", "coco", "--out", tmp_path / "out")
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")

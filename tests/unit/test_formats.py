@@ -10,9 +10,12 @@ from PIL import Image
 
 from fpnkit.data.annotated import joined, selected
 from fpnkit.data.coco import as_coco
+from fpnkit.data.convert import convert
+from fpnkit.data.data_format import DataFormat, ReadOptions
 from fpnkit.data.formats import FORMATS
 from fpnkit.data.outlines import Polygons, RunLengths
 from fpnkit.data.read import find_data, read_data
+from fpnkit.data.source import Places, Source
 from fpnkit.errors import ConfigError, DataError
 
 VOC = """<annotation><filename>{filename}</filename>
@@ -343,3 +346,51 @@ def test_the_table_of_formats_imports_nothing_heavy():
     code = "import sys, fpnkit.data.formats; print(*{'torch', 'numpy', 'PIL', 'yaml'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_a_format_is_a_row_of_the_table(tmp_path, monkeypatch):
+    """Another format, of boxes in a CSV, is found, read, checked and written like the others."""
+
+    def read(root: Path, split: str | None, options: ReadOptions) -> list[Source]:
+        places = Places()
+        source = Source(root, options.images_dir or root.parent, places, categories=[{"id": 1, "name": "cat"}])
+        places.add("category", root, "class cat")
+        for number, line in enumerate(root.read_text().split(), start=1):
+            name, *box = line.split(",")
+            places.add("image", root, f"line {number}")
+            places.add("annotation", root, f"line {number}")
+            source.images.append({"id": number, "file_name": name, "width": 60, "height": 40})
+            bbox = list(map(float, box))
+            source.annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": bbox})
+        return [source]
+
+    def write_csv(splits, out: Path, on_image) -> int:
+        for split, dataset in splits.items():
+            rows = (f"{each.file_name},{','.join(map(str, each.objects[0].bbox))}\n" for each in dataset.records)
+            (out / f"{split}.csv").write_text("".join(rows))
+        return 0
+
+    row = DataFormat(
+        name="csv",
+        title="CSV",
+        description="a .csv of boxes",
+        writes="SPLIT.csv",
+        images_apart=True,
+        sniff=lambda path: (path, None) if path.suffix == ".csv" else None,
+        splits=lambda root: (),
+        read=read,
+        write=write_csv,
+    )
+    monkeypatch.setitem(FORMATS, "csv", row)
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "b.jpg")
+    data = read_data(write(tmp_path / "boxes.csv", "a.jpg,0,10,20,30\nb.jpg,50,0,90,9\n"))
+    assert data.records[0].boxes_xyxy == ((0, 10, 20, 40),)
+    (problem,) = data.problems
+    assert str(problem).startswith(f"{tmp_path / 'boxes.csv'}: line 2: bbox")
+    convert({"train": selected(data)}, "coco", tmp_path / "coco")
+    assert read_data(tmp_path / "coco").records[0].boxes_xyxy == data.records[0].boxes_xyxy
+    convert({"train": read_data(coco(tmp_path / "other", None))}, "csv", tmp_path / "csv")
+    assert (tmp_path / "csv" / "train.csv").read_text() == "a.jpg,0,10,20,30\n"
+    with pytest.raises(DataError, match=r"expected a COCO .*, a \.csv of boxes, a VOC folder .* or a YOLO data\.yaml"):
+        read_data(write(tmp_path / "notes.md", "x"))

@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -211,6 +212,15 @@ def test_what_is_no_picture_is_refused_with_what_came(kind):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_tensors_on_a_gpu():
     np.testing.assert_array_equal(as_rgb_array(CHANNELS_FIRST.cuda()), PHOTO)
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings(tmp_path):
+    """They belong to the whole process, and those who set them in threads mix them up."""
+    (tmp_path / "photo.png").write_bytes(PNG)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(as_rgb_array, [tmp_path / "photo.png"] * 200))
+    assert warnings.filters == before
 
 
 class TestMaxPixels:

@@ -6,6 +6,7 @@ import argparse
 import io
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from ..errors import CheckpointError, ConfigError, DataError, FpnkitError
@@ -25,6 +26,7 @@ from . import (
     study,
     train,
 )
+from .wording import in_options, option_names, speaking_of
 
 OK, FAILED, USAGE, BAD_DATA, PARTLY = range(5)
 
@@ -50,9 +52,11 @@ examples:
   fpnkit predict photo.jpg                      find people with the shipped model
   fpnkit predict holiday/ --out found           a folder of photographs
   fpnkit levels photo.jpg                       see what each level of the pyramid sees
-  fpnkit train --data train.json --images train --val val.json --val-images val --out run
-  fpnkit evaluate run --data val.json --images val
-  fpnkit export run --format onnx --out run-onnx
+  fpnkit train --data mydata/ --out runs/mine   fit a detector to your own images
+  fpnkit evaluate runs/mine --data mydata:val   measure it as COCO does
+  fpnkit export runs/mine --out mine-onnx       one graph that runs without PyTorch
+
+'fpnkit VERB --help' explains a verb, with examples.
 
 exit codes: 0 ok, 1 failed, 2 wrong usage, 3 invalid data or weights, 4 partly done
 """
@@ -66,7 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
+    warnings.filterwarnings("ignore", module="PIL")  # of images that are read all the same
     chosen = make_parser().parse_args(arguments)
+    with speaking_of(chosen.option_names):
+        return _run(chosen)
+
+
+def _run(chosen: argparse.Namespace) -> int:
     try:
         return chosen.run(chosen)
     except KeyboardInterrupt:
@@ -96,7 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     for verb in VERBS:
         verb_parser = verb.add_parser(verbs)
         verb_parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        verb_parser.set_defaults(run=verb.run)
+        verb_parser.set_defaults(run=verb.run, option_names=option_names(verb_parser))
     return parser
 
 
@@ -107,5 +117,5 @@ def _exit_code(error: FpnkitError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"fpnkit: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fpnkit: error: {in_options(' '.join(message.split()))}", file=sys.stderr)
     return code

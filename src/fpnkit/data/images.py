@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import struct
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -178,12 +177,10 @@ def opened_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Itera
     with (
         _errors_named(str(path) if path else f"image of {len(source):,} bytes"),  # type: ignore[arg-type]
         _stream(source) as file,
-        warnings.catch_warnings(),
+        _identified(file, str(path or "")) as image,
     ):
-        warnings.simplefilter("ignore")
-        with _identified(file, str(path or "")) as image:
-            _require_pixels(image.size, max_pixels)
-            yield image
+        _require_pixels(image.size, max_pixels)
+        yield image
 
 
 def _stream(source: Path | bytes) -> BinaryIO:
