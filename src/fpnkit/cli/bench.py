@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .photos import add_compile, add_device, add_engine
+from .photos import MODEL, add_compile, add_device, add_engine
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..inference.bench import Bench
 
 EPILOG = """\
 examples:
@@ -15,8 +20,8 @@ examples:
   fpnkit bench default --engine openvino --precision bf16 --streams 2
   fpnkit bench person-onnx --image photo.jpg --json figures.json
 
-prints milliseconds of one image, least, median and most over the rounds: whole, resizing, and in PyTorch each part of
-the network; images a second with --streams images at a time; the peak of memory.
+prints milliseconds of one image, least, median and most over the rounds: of the whole from pixels to boxes, of
+resizing, and in PyTorch of each part of the network; images a second with --streams passes at a time; peak memory.
 """
 
 
@@ -29,14 +34,24 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="'default', a run's or export's folder, or a .safetensors file")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="default: a photograph inside the package")
-    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="default: %(default)s")
-    parser.add_argument("--streams", type=int, default=1, metavar="N", help="images at a time (default: %(default)s)")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument(
+        "--image", type=Path, metavar="FILE", help="to measure with (default: a photograph inside the package)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=20, metavar="N", help="measurements, after 3 to warm up (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--streams",
+        type=int,
+        default=1,
+        metavar="N",
+        help="passes at a time, of engines that run a graph (default: %(default)s)",
+    )
     add_device(parser)
     add_engine(parser)
     add_compile(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
     return parser
 
 
@@ -51,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..files import write_json
     from ..inference.bench import bench
     from ..inference.predictor import load
-    from .terminal import bench_table, console, progress_bar, tell
+    from .terminal import console, progress_bar, tell
 
     image = as_rgb_array(arguments.image or sample_images()[0])
     predictor = load(
@@ -73,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             streams=arguments.streams,
             on_round=lambda: progress.advance(task),
         )
-    console.print(bench_table(measured))
+    console.print(_table(measured))
     console.print(
         f"{measured.images_a_second:.1f} images a second with {measured.streams} at a time; "
         f"peak memory {'unknown' if measured.memory is None else f'{measured.memory:.0f} MiB'}",
@@ -82,3 +97,22 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(arguments.json, dataclasses.asdict(measured))
     return 0
+
+
+def _table(measured: Bench) -> Table:
+    """Milliseconds by part."""
+    from rich.table import Table
+
+    sides, network = (" x ".join(map(str, size)) for size in (measured.size_hw, measured.network_hw))
+    table = Table(
+        title=f"{measured.engine}, one image of {sides}, for the network {network} (height x width); milliseconds",
+        box=None,
+        header_style="bold",
+        title_justify="left",
+    )
+    table.add_column("part")
+    for name in ("least", "median", "most"):
+        table.add_column(name, justify="right")
+    for name, cost in measured.parts.items():
+        table.add_row(name, *(f"{value:.1f}" for value in (cost.minimum, cost.median, cost.maximum)))
+    return table

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from . import predict
 from .output import require_folder
+from .photos import add_out
 
 
 def add_parser(verbs: Any) -> argparse.ArgumentParser:
@@ -18,7 +18,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         description="Find the people in photographs that come with fpnkit, one of them a chart that holds the same "
         "photograph at six scales. Needs no network and no files of yours.",
     )
-    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: %(default)s")
+    add_out(parser, "demo")
     return parser
 
 

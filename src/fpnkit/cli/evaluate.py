@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, ConfigError
 from .data_options import FORMATS, add_choice, add_images_dir, read, require_one_split
 from .output import require_folder
-from .photos import add_device, add_engine, add_limits
+from .photos import MODEL, add_device, add_engine, add_limits, add_out
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..data.annotated import AnnotatedImages
 
 EPILOG = """\
@@ -23,10 +24,31 @@ prints and writes to --out:
   metrics.json            AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large,
                           and of the RPN's proposals AR_100 AR_1000 AR_1000_small AR_1000_medium AR_1000_large, each
                           as proposals/AR_100; all in 0..1, -1 where undefined
-  detections.json         COCO results, for other tools, with the ids of
-  images.json             images and categories, whatever format the data is in
+  detections.json         what was found, as COCO results, for other tools
+  images.json             the images and categories of its ids, whatever format the data is in
   precision_recall.png    one curve an IoU threshold
 """
+
+MEANINGS = {
+    "AP": "mean over IoU 0.50..0.95",
+    "AP50": "at IoU 0.50",
+    "AP75": "at IoU 0.75",
+    "AP_small": "objects under 32 x 32 pixels",
+    "AP_medium": "32 x 32 to 96 x 96",
+    "AP_large": "above 96 x 96",
+    "AR_1": "recall with 1 box an image",
+    "AR_10": "with 10",
+    "AR_100": "with 100",
+    "AR_small": "small objects",
+    "AR_medium": "medium",
+    "AR_large": "large",
+    "proposals/AR_100": "recall of 100 RPN proposals, any class",
+    "proposals/AR_1000": "of 1000",
+    "proposals/AR_1000_small": "of 1000, small objects",
+    "proposals/AR_1000_medium": "medium",
+    "proposals/AR_1000_large": "large",
+}
+"""Figure -> what it says."""
 
 
 def add_parser(verbs: Any) -> argparse.ArgumentParser:
@@ -38,16 +60,18 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="'default', a run's or export's folder, or a .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     data = parser.add_argument_group("data")
     data.add_argument("--data", nargs="+", required=True, metavar="DATA", help=FORMATS)
     add_images_dir(data)
     add_choice(data, classes="the model's")
+    add_out(parser, "fpnkit-evaluation")
     parser.add_argument(
-        "--out", type=Path, default=Path("fpnkit-evaluation"), metavar="DIR", help="default: %(default)s"
+        "--batch-size", type=int, default=1, metavar="N", help="images that a pass takes (default: %(default)s)"
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="images a pass (default: 1)")
-    parser.add_argument("--workers", type=int, default=0, help="threads that read images ahead (default: 0)")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="threads that read images ahead (default: %(default)s)"
+    )
     add_device(parser)
     add_engine(parser)
     add_limits(parser)
@@ -60,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..files import write_json
     from ..inference.predictor import load
     from ..pictures.plots import draw_precision_recall, require_matplotlib
-    from .terminal import console, metrics_table, progress_bar, tell
+    from .terminal import console, progress_bar, tell
 
     require_matplotlib()
     if arguments.batch_size < 1 or arguments.workers < 0:
@@ -107,10 +131,25 @@ def run(arguments: argparse.Namespace) -> int:
     write_json(arguments.out / "detections.json", result.detections)
     write_json(arguments.out / "images.json", _listed(dataset))
     draw_precision_recall(arguments.out / "precision_recall.png", result.precision, dataset.classes)
-    console.print(metrics_table(result.metrics, len(dataset.records)))
+    console.print(_table(result.metrics, len(dataset.records)))
     written = "metrics.json, detections.json, images.json and precision_recall.png"
     console.print(f"{written} in {arguments.out}", soft_wrap=True)
     return 0
+
+
+def _table(metrics: dict[str, float], images: int) -> Table:
+    """COCO's figures in percent, with what each means."""
+    from rich.table import Table
+
+    from .terminal import percent
+
+    table = Table(title=f"{images} images, percent", box=None, header_style="bold", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("meaning", style="dim")
+    for name, value in metrics.items():
+        table.add_row(name, percent(value), MEANINGS.get(name, ""))
+    return table
 
 
 def _listed(dataset: AnnotatedImages) -> dict[str, Any]:

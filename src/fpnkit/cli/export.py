@@ -13,17 +13,17 @@ from .photos import add_limits
 EPILOG = """\
 examples:
   fpnkit export default --out person-onnx                           ONNX, any batch, height and width
-  fpnkit export runs/mine --format openvino --out mine-openvino
+  fpnkit export runs/mine --format openvino --out mine-openvino     faster on most CPUs
   fpnkit export runs/mine --int8 --calibrate photos/ --data val.json --images val/ --out mine-int8
   fpnkit export default --resize --out person-whole                 whole images in, boxes in their pixels out
 
 writes to --out:
   model.onnx, model.xml with model.bin, or model.pt2
   fpnkit.json   classes, preprocessing, thresholds, version, hashes; `fpnkit.load(DIR)` and every verb take the folder
-  report.md     what the graph finds beside what PyTorch finds, on real images of five shapes, in batches of 1 and 3
+  report.md     what the graph finds beside what PyTorch finds, on real images of six shapes, in batches of 1 and 3
 
-A float32 graph of whose detections fewer than 99.5 % have a twin in PyTorch's is an error, and nothing is written.
-With --data, so is a graph that loses more AP than 0.05 points (float32), 0.2 (bf16) or 1.0 (int8).
+The export fails, and writes nothing, when fewer than 99.5 % of the detections of a float32 graph match those of
+PyTorch; with --data, also when the graph loses more AP than 0.05 points (float32), 0.2 (bf16) or 1.0 (int8).
 """
 
 
@@ -36,23 +36,41 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="'default', a run's folder or a .safetensors file")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, or an export to replace")
-    parser.add_argument("--format", choices=("onnx", "openvino", "torch"), default="onnx", help="default: %(default)s")
+    parser.add_argument("model", metavar="MODEL", help="'default', 'coco80', a run's folder or a .safetensors file")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="a new folder, or that of an export, which is replaced"
+    )
+    parser.add_argument(
+        "--format", choices=("onnx", "openvino", "torch"), default="onnx", help="of the graph (default: %(default)s)"
+    )
     graph = parser.add_argument_group("the graph")
     precision = graph.add_mutually_exclusive_group()
-    precision.add_argument("--bf16", action="store_true", help="compute in bfloat16 (openvino, torch)")
-    precision.add_argument("--int8", action="store_true", help="convolutions in int8 (onnx, openvino)")
-    graph.add_argument("--size", type=_size, metavar="HxW", help="one height and width (default: any)")
+    precision.add_argument(
+        "--bf16", action="store_true", help="compute in bfloat16 instead of float32 (formats openvino, torch)"
+    )
+    precision.add_argument(
+        "--int8", action="store_true", help="convolutions in int8, with --calibrate (formats onnx, openvino)"
+    )
+    graph.add_argument(
+        "--size", type=_size, metavar="HxW", help="the only height and width of its images, like 480x640 (default: any)"
+    )
     graph.add_argument(
         "--input",
         choices=("uint8", "float32"),
         default="uint8",
-        help="(N, H, W, 3) RGB pixels, normalised inside, or (N, 3, H, W) normalised outside (default: %(default)s)",
+        help="uint8: (N, H, W, 3) RGB pixels, normalised inside; float32: (N, 3, H, W), normalised outside "
+        "(default: %(default)s)",
     )
-    graph.add_argument("--resize", action="store_true", help="resize inside, too: images of any one size, as they are")
-    proof = parser.add_argument_group("proof")
-    proof.add_argument("--calibrate", type=Path, metavar="DIR", help="images for int8, some hundred like your own")
+    graph.add_argument(
+        "--resize", action="store_true", help="resize inside, too: the graph takes images of any size as they are"
+    )
+    proof = parser.add_argument_group("comparison with PyTorch")
+    proof.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="DIR",
+        help="some hundred images like your own, for --int8; six of them are compared (default: three shipped ones)",
+    )
     proof.add_argument("--data", nargs="+", metavar="DATA", help=f"to measure AP before and after: {FORMATS}")
     add_images_dir(proof)
     add_limits(parser)
@@ -61,6 +79,8 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; 0 when the graph was written and is as good as it must be."""
+    if arguments.images and not arguments.data:
+        raise ConfigError("--images says where the images of --data are, and there is no --data")
     if arguments.int8 and not arguments.calibrate:
         raise ConfigError("--int8 needs --calibrate DIR: a folder with some hundred images like your own")
     from ..data.images import find_images
@@ -68,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..inference.predictor import find_model
     from ..pictures.plots import require_matplotlib
     from ..weights.checkpoint import read_card
-    from .terminal import ExportScreen, console
+    from .export_screen import ExportScreen
+    from .terminal import console
 
     weights = find_model(arguments.model)
     if weights.is_dir():
@@ -86,7 +107,13 @@ def run(arguments: argparse.Namespace) -> int:
     data = None
     if arguments.data:
         require_matplotlib()
-        data = read(arguments.data, images_dir=arguments.images, classes=read_card(weights).classes, some=True)
+        data = read(
+            arguments.data,
+            images_dir=arguments.images,
+            classes=read_card(weights).classes,
+            some=True,
+            max_pixels=arguments.max_pixels,
+        )
     with ExportScreen() as screen:
         report = export(weights, arguments.out, config, photos=photos, data=data, watcher=screen)
     console.print(as_markdown(report), soft_wrap=True, markup=False, highlight=False)

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{weights} is an exported graph: pass the run or the weights that it was made of")
     card = export_weights(weights, arguments.library, arguments.out, norm_eps=arguments.norm_eps)
     console.print(
-        f"{arguments.out}: {card.model} for {arguments.library}, labels {', '.join(card.classes[:5])}"
+        f"{arguments.out}: {card.name} for {arguments.library}, labels {', '.join(card.classes[:5])}"
         f"{' ...' * (len(card.classes) > 5)}",
         soft_wrap=True,
     )

@@ -71,5 +71,5 @@ def run(arguments: argparse.Namespace) -> int:
         rgb=arguments.rgb,
         norm_eps=arguments.norm_eps,
     )
-    console.print(f"{arguments.out}: {card.model}, {len(card.classes)} classes", soft_wrap=True)
+    console.print(f"{arguments.out}: {card.name}, {len(card.classes)} classes", soft_wrap=True)
     return 0

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ..data.paths import MAX_PIXELS
 from ..errors import ConfigError, DataError
+from .wording import in_options
 
 Seen = TypeVar("Seen")
 
@@ -20,23 +21,48 @@ Place = tuple[Path, Path]
 
 OWN_ENDINGS = (".annotated.jpg", ".levels.jpg")
 
+MODEL = (
+    "'default' (ships, finds people), 'coco80' (ships, 80 classes), a run's or export's folder, or a .safetensors file"
+)
+"""What MODEL may be."""
+
 
 def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
     """Paths, model, least score, output folder and device."""
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
     parser.add_argument(
-        "--model", default="default", help="'default', a run's or export's folder, or a .safetensors file"
+        "paths", nargs="+", type=Path, metavar="PATH", help="image files, and folders of them at any depth"
     )
-    parser.add_argument("--min-score", type=float, default=0.5, help="leave out weaker boxes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--model", default="default", help=f"{MODEL} (default: %(default)s)")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="leave out boxes of a lower score, 0..1 (default: %(default)s)",
+    )
+    add_out(parser, out)
     add_device(parser)
+
+
+def add_out(parser: argparse.ArgumentParser, folder: str) -> None:
+    """--out."""
+    help_text = "folder for what is written (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path(folder), metavar="DIR", help=help_text)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device and --precision of a model in use."""
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
-        "--precision", choices=("float32", "bf16"), help="default: float32, or what the model was exported for"
+        "--device",
+        default="auto",
+        help="where PyTorch computes: cpu, cuda, or auto for a GPU if there is one; graphs run on the CPU "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bf16"),
+        help="bf16 is faster where the processor has it, and rounds (default: float32, or what the model was "
+        "exported for)",
     )
 
 
@@ -45,13 +71,19 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         choices=("auto", "torch", "onnxruntime", "openvino"),
-        help="what computes; auto takes the fastest that is installed (default: torch for weights, auto for exports)",
+        help="what computes; weights run in onnxruntime and openvino, too, as a graph that is made of them once; auto "
+        "takes the fastest that is installed (default: torch for weights, auto for exports)",
     )
 
 
 def add_limits(parser: Any) -> None:
     """--detections and --max-pixels."""
-    parser.add_argument("--detections", type=int, metavar="N", help="most boxes an image (default: the model's, 100)")
+    parser.add_argument(
+        "--detections",
+        type=int,
+        metavar="N",
+        help="most boxes an image (default: the model's own number, mostly 100; an exported graph has its own inside)",
+    )
     add_max_pixels(parser)
 
 
@@ -62,7 +94,7 @@ def add_max_pixels(parser: Any) -> None:
         type=int,
         default=MAX_PIXELS,
         metavar="N",
-        help="refuse larger images, which take 3 bytes a pixel and more (default: %(default)s)",
+        help="refuse images of more pixels, before they fill the memory (default: %(default)s)",
     )
 
 
@@ -71,7 +103,7 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="torch.compile: a minute of waiting, then faster on GPUs (engine torch only)",
+        help="torch.compile the network: a minute at its first image, then faster on GPUs (engine torch only)",
     )
 
 
@@ -201,4 +233,4 @@ def _is_own(path: Path) -> bool:
 def _warn(error: DataError) -> None:
     from .terminal import errors
 
-    errors.print(f"skipped: {' '.join(str(error).split())}", style="yellow", soft_wrap=True)
+    errors.print(f"skipped: {in_options(' '.join(str(error).split()))}", style="yellow", soft_wrap=True)

@@ -22,6 +22,8 @@ from .photos import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..inference.predictor import Picture, Predictor, Result
 
 EPILOG = """\
@@ -29,14 +31,14 @@ examples:
   fpnkit predict photo.jpg                          people, with the shipped model
   fpnkit predict photo.jpg holiday/ --out found     files and folders
   fpnkit predict holiday/ --model runs/mine --min-score 0.3 --format coco
-  fpnkit predict holiday/ --engine openvino         several times as fast on most CPUs; see fpnkit export
+  fpnkit predict holiday/ --engine openvino         the same boxes, several times as fast on most CPUs
   fpnkit predict crowd.jpg --scales 1,2             look again at twice the size: more of the small objects
 
 writes to --out:
   NAME.annotated.jpg  each image with its boxes, coloured by pyramid level; folders keep their tree, files that
                       are not fpnkit's own are never overwritten
   predictions.json    [{"image", "width", "height", "detections": [{"label", "score", "box_xyxy", "level"}]}]
-                      with --format coco: COCO results, whose image ids are in images.json beside them
+                      with --format coco: COCO results; the images and categories of their ids are in images.json
 
 Box corners are pixels of the image as a viewer shows it (EXIF orientation applied). "level" is the k of the
 pyramid level P_k that the object was read from, in the pass that found it. Exit code 4 when some images
@@ -61,13 +63,16 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options(parser, out="fpnkit-out")
-    parser.add_argument("--format", choices=FORMATS, default="json", help="of predictions.json (default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="json", help="form of predictions.json (default: %(default)s)"
+    )
     parser.add_argument(
         "--scales",
         type=_numbers,
         default=(1.0,),
         metavar="A,B,..",
-        help="image sizes as factors of the model's own; detections of all are merged (default: 1)",
+        help="factors of the model's image size, one pass for each, all detections merged: 1,2 finds more small "
+        "objects at five times the work (default: 1)",
     )
     add_engine(parser)
     add_compile(parser)
@@ -76,10 +81,11 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         "--streams",
         type=int,
         metavar="N",
-        help=f"passes of a graph at a time (default: 1; measured when there are {MANY} images or more)",
+        help="passes at a time, of engines that run a graph (default: 1; the fastest number is measured for "
+        f"{MANY} images and more)",
     )
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="images of one size that a pass takes (default: as above)"
+        "--batch", type=int, metavar="N", help="images of one size that a pass takes (default: as for --streams)"
     )
     return parser
 
@@ -87,14 +93,14 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Predict; 0 when every image was read, 4 when some were not, 3 when none was."""
     require_score(arguments.min_score)
-    for option in ("streams", "batch"):
-        if getattr(arguments, option) is not None and getattr(arguments, option) < 1:
-            raise ConfigError(f"--{option} must be 1 or more, got {getattr(arguments, option)}")
+    for option, number in (("--streams", arguments.streams), ("--batch", arguments.batch)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{option} must be 1 or more, got {number}")
     require_folder(arguments.out)
     from ..data.samples import sample_images
     from ..inference.predictor import load
     from ..inference.throughput import BatchPlan, choose_batch_plan
-    from .terminal import console, detections_table, tell
+    from .terminal import console, tell
 
     places, unusable = find_places(arguments.paths, arguments.out, ENDING)
 
@@ -127,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = each_photo(places, unusable, look, doing="predicting", workers=plan.streams + 1, batch=plan.batch)
     _write(arguments, predictor.classes, found)
-    console.print(detections_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
+    console.print(_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
     count = sum(len(entry["detections"]) for entry in found)
     console.print(
         f"{count} objects in {len(found)} images; pictures and predictions.json in {arguments.out}", soft_wrap=True
@@ -169,6 +175,31 @@ def _entry(path: Path, result: Result) -> dict[str, Any]:
         "height": result.size_wh[1],
         "detections": result.detections(),
     }
+
+
+def _table(found: list[tuple[str, list[dict[str, Any]]]], *, most: int = 20) -> Table:
+    """Image, label, score, box and pyramid level of the strongest detections of each image."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("image", "label"):
+        table.add_column(name, overflow="fold")
+    for name in ("score", "box xyxy (pixels)", "size", "level"):
+        table.add_column(name, justify="right")
+    for name, rows in found:
+        for place, row in enumerate(rows[:most]):
+            left, top, right, bottom = row["box_xyxy"]
+            table.add_row(
+                name if place == 0 else "",
+                row["label"],
+                f"{row['score']:.2f}",
+                f"{left:.0f} {top:.0f} {right:.0f} {bottom:.0f}",
+                f"{right - left:.0f} x {bottom - top:.0f}",
+                f"P{row['level']}" if "level" in row else "",
+            )
+        if len(rows) > most or not rows:
+            table.add_row(name if not rows else "", f"{len(rows) - most} more" if rows else "nothing found")
+    return table
 
 
 def _write(arguments: argparse.Namespace, classes: tuple[str, ...], found: list[dict[str, Any]]) -> None:

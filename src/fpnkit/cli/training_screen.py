@@ -8,10 +8,10 @@ from rich.console import Console
 
 from ..training.trainer import DryRun, Trainer
 from ..training.watcher import Watcher
-from .terminal import _percent, _Screen, console, errors
+from .terminal import Screen, console, errors, percent
 
 
-class TrainingScreen(_Screen, Watcher):
+class TrainingScreen(Screen, Watcher):
     """Progress with losses and the time that is left; plain lines where there is no terminal.
 
     Args:
@@ -44,7 +44,7 @@ class TrainingScreen(_Screen, Watcher):
     def on_evaluation(self, epoch: int, metrics: dict[str, float]) -> None:
         """Show the main figures of an evaluation."""
         shown = ("AP", "AP50", "AP_small", "AP_medium", "AP_large", "proposals/AR_100")
-        figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in shown if name in metrics)
+        figures = "  ".join(f"{name} {percent(metrics[name])}" for name in shown if name in metrics)
         self._above_bar().print(f"epoch {epoch}: {figures}", soft_wrap=True)
 
     def _above_bar(self) -> Console:

@@ -31,7 +31,7 @@ def require_possible(exported: Exported) -> None:
         able = [name for name, precisions in PRECISIONS.items() if exported.precision in precisions]
         raise ConfigError(f"{exported.precision} is for the formats {', '.join(able)}, not for {exported.format}")
     if exported.resizes and (exported.format == "torch" or not exported.pixels or exported.size_hw):
-        raise ConfigError("resizing inside the graph is for onnx and openvino, for uint8 images of any size")
+        raise ConfigError("resizes=True is for the formats onnx and openvino, and for uint8 images of any size")
     if exported.format != "torch":
         require("onnx", "onnxscript")
     if exported.format == "openvino":

@@ -38,7 +38,7 @@ def choose_engine(wanted: str, device: str, able: tuple[str, ...] = ENGINES_OF_W
         return installed[0]
     if wanted in able:
         return wanted
-    raise ConfigError(f"{wanted} cannot run this model on {device}: {' or '.join(able) or 'nothing'} can")
+    raise ConfigError(f"engine={wanted} cannot run this model on {device}: {' or '.join(able) or 'nothing'} can")
 
 
 def engines_of(exported: Exported) -> tuple[str, ...]:
@@ -76,7 +76,8 @@ def _opened(path: Path, exported: Exported, engine: str, precision: str | None, 
             path, precision=precision or own, cache=cache_folder() / "openvino", streams=streams, threads=threads
         )
     if precision not in (None, "float32" if engine == "onnxruntime" else own):
-        raise ConfigError(f"{engine} runs this graph in {exported.precision}, not in {precision}: use openvino")
+        advice = "use openvino" if "openvino" in engines_of(exported) else "export the weights again"
+        raise ConfigError(f"precision={precision}: {engine} runs this graph in {exported.precision}: {advice}")
     if engine == "onnxruntime":
         return OnnxRuntime(path, threads=max(1, (threads or os.cpu_count() or 1) // streams))
     from ..graph.torch_runtime import TorchRuntime

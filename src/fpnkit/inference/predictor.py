@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.images import FORMATS, MAX_PIXELS, as_rgb_array
 from ..data.pixels import PreprocessConfig
-from ..device import choose_device
+from ..device import PRECISIONS, choose_device
 from ..errors import CheckpointError, ConfigError
 from ..files import write_bytes
 from ..graph.exported import is_exported
@@ -264,7 +264,7 @@ def load(
         scales: factors of the model's image size, all merged: `(0.5, 1, 2)` reads 5 times the pixels.
         engine: `torch`, `onnxruntime` or `openvino`; `auto` for the fastest that is installed; by default torch for
             weights and the fastest for an exported model. Of weights a graph is made once and kept.
-        streams: passes that an exported graph runs at a time.
+        streams: passes at a time, of engines that run a graph.
         compiled: torch.compile the network: a minute at its first image, faster on GPUs from then on.
         min_score, nms_iou, detections: other numbers of `Postprocess` than the model's own. An exported graph has
             them inside.
@@ -273,9 +273,11 @@ def load(
         on_message: gets a line when making a graph takes long.
     Raises:
         CheckpointError: no such model, or its file is damaged.
-        ConfigError: a device or engine that is not there, or numbers out of range.
+        ConfigError: a device or engine that is not there, numbers out of range, or what the engine cannot apply.
     """
     scales = checked(scales)  # before the weights are read
+    if precision not in (None, *PRECISIONS):
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     numbers = {"min_score": min_score, "nms_iou": nms_iou, "detections": detections}
     given = {name: value for name, value in numbers.items() if value is not None}
     path, place = find_model(model), choose_device(device)
@@ -296,10 +298,13 @@ def load(
         )
         return Predictor(made, classes, preprocess, device=place, scales=scales, max_pixels=max_pixels)
     if compiled:
-        raise ConfigError("compiled is for weights in the engine torch; an exported graph is compiled already")
+        raise ConfigError("compiled=True is for weights in the engine torch; an exported graph is compiled already")
+    if device != "auto" and place.type != "cpu":
+        raise ConfigError(f"device={device} is for weights: {path} is an exported graph, which runs on the CPU")
     graph, exported = open_exported(path, engine=engine or "auto", precision=precision, streams=streams)
-    if replace(exported.postprocess, **given) != exported.postprocess:
-        raise ConfigError(f"{path} has {exported.postprocess} inside: export the weights again with other numbers")
+    for name, value in given.items():
+        if value != (own := getattr(exported.postprocess, name)):
+            raise ConfigError(f"{path} was exported with {name}={own}: for {name}={value} export the weights again")
     return Predictor(graph, exported.classes, exported.preprocess, scales=scales, max_pixels=max_pixels)
 
 

@@ -48,11 +48,13 @@ def engine_of_weights(
         device, precision, streams, compiled, detector, on_message: as for `predictor.load`.
     Raises:
         CheckpointError: the weights are damaged.
-        ConfigError: numbers out of range, or `compiled` with a graph.
+        ConfigError: numbers out of range, `compiled` with a graph, or `streams` without one.
         ExportError: the detector cannot be exported.
     """
     if engine != "torch" and compiled:
-        raise ConfigError(f"compiled is for the engine torch; in {engine} runs a graph, which is compiled already")
+        raise ConfigError(f"compiled=True is for the engine torch: {engine} runs a graph, which is compiled already")
+    if engine == "torch" and streams > 1:
+        raise ConfigError(f"streams={streams} is for engines that run a graph: a network in PyTorch has one at a time")
     network, card = load_weights(weights, detector=detector)
     network.postprocess = replace(network.postprocess, **numbers)
     if engine == "torch":
