@@ -65,6 +65,11 @@ def test_a_byte_order_mark_does_no_harm(coco):
     assert len(read_coco(coco.json, coco.images).records) == 2
 
 
+def test_data_without_val_is_asked_for_it(coco, cli, tmp_path):
+    words = ("train", "--data", coco.json, "--out", tmp_path / "run")
+    cli(*words).refuses(2, f"{coco.json} is not split into train and val (it has no splits): pass --val DATA")
+
+
 NAN, INFINITY = float("nan"), float("inf")
 
 BAD_ANNOTATIONS = {

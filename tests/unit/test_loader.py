@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import signal
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,6 +247,25 @@ def test_a_bad_image_is_named_wherever_it_was_loaded(folder, workers):
     loader, _ = make_loader(dataset(records), batch_size=2, workers=workers, shuffle=False)
     with pytest.raises(DataError, match=r"^[^\n]*2.png: the image is 100 x 50 pixels, [^\n]*$"):
         list(loader)
+
+
+@dataclass(frozen=True)
+class NoteHandlers:
+    """In each worker: writes the handler of SIGINT into a file of its own."""
+
+    folder: Path
+
+    def __call__(self, worker: int) -> None:
+        (self.folder / str(worker)).write_text(str(signal.getsignal(signal.SIGINT)))
+
+
+def test_loading_processes_are_prepared_by_their_caller_and_keep_its_signals(folder, tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    loader, _ = make_loader(dataset(folder), batch_size=2, workers=2, shuffle=False, worker_init=NoteHandlers(notes))
+    assert len(list(loader)) == 3
+    handler = str(signal.getsignal(signal.SIGINT))
+    assert {each.name: each.read_text() for each in notes.iterdir()} == {"0": handler, "1": handler}
 
 
 def test_a_pass_over_the_data_leaves_the_global_random_state(folder):

@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ..data.formats import by_name, listed
 from ..data.paths import MAX_PIXELS
 from ..errors import ConfigError
-from .output import named_by_options
 
 if TYPE_CHECKING:
     from ..data.annotated import AnnotatedImages
 
 FORMATS = f"{listed([each.description for each in by_name()])}; PATH:SPLIT of one that has several"
 """What DATA may be."""
-
-OPTIONS = {"images_dir": "--images", "val is missing": "--val is missing"}
-"""Parameters of the library -> options, in errors."""
 
 
 def add_training_data(parser: argparse.ArgumentParser, *, out: str, out_help: str) -> Any:
@@ -63,18 +59,17 @@ def read_training_data(
     """Training and validation data of the same classes; records that are left out are named."""
     from ..training.data import read_train_and_val
 
-    with named_by_options(OPTIONS):
-        return read_train_and_val(
-            arguments.data,
-            arguments.val,
-            images_dir=arguments.images,
-            val_images_dir=arguments.val_images,
-            classes=arguments.classes,
-            rename=renamings(arguments.rename),
-            strict=arguments.strict,
-            max_pixels=max_pixels,
-            check=functools.partial(decoded, strict=arguments.strict, max_pixels=max_pixels),
-        )
+    return read_train_and_val(
+        arguments.data,
+        arguments.val,
+        images_dir=arguments.images,
+        val_images_dir=arguments.val_images,
+        classes=arguments.classes,
+        rename=renamings(arguments.rename),
+        strict=arguments.strict,
+        max_pixels=max_pixels,
+        check=functools.partial(decoded, strict=arguments.strict, max_pixels=max_pixels),
+    )
 
 
 def require_one_split(paths: Sequence[str]) -> None:
@@ -115,9 +110,8 @@ def read(
     from ..data.annotated import selected
     from ..data.read import read_data
 
-    with named_by_options(OPTIONS):
-        found = read_data(paths, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
-        chosen = selected(found, classes, rename=renamings(rename), some=some)
+    found = read_data(paths, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
+    chosen = selected(found, classes, rename=renamings(rename), some=some)
     return decoded(chosen, strict=strict, max_pixels=max_pixels)
 
 
@@ -136,7 +130,7 @@ def read_splits(
 
     Args:
         path, images_dir, classes, rename, strict, max_pixels: as for `read`.
-        quiet: what is left out is not told.
+        quiet: what is left out is not printed.
     """
     from ..data.annotated import joined, selected
     from ..data.read import find_data, read_data
@@ -146,11 +140,10 @@ def read_splits(
         paths = {found.split or "train": path}
     else:
         paths = {name: f"{path}:{name}" for name in found.splits if name != "trainval"}
-    with named_by_options(OPTIONS):
-        parts = {
-            name: read_data(each, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
-            for name, each in paths.items()
-        }
+    parts = {
+        name: read_data(each, images_dir=images_dir, strict=strict, max_pixels=max_pixels)
+        for name, each in paths.items()
+    }
     classes = selected(joined(list(parts.values())), classes, rename=renaming).classes
     chosen = {name: selected(each, classes, rename=renaming, some=True) for name, each in parts.items()}
     return {name: decoded(each, strict=strict, quiet=quiet, max_pixels=max_pixels) for name, each in chosen.items()}
@@ -159,7 +152,7 @@ def read_splits(
 def decoded(
     chosen: AnnotatedImages, *, strict: bool, quiet: bool = False, max_pixels: int = MAX_PIXELS
 ) -> AnnotatedImages:
-    """The images that can be decoded; what is wrong with the others, and with records, is told.
+    """The images that can be decoded; what is wrong with the others, and with records, is printed.
 
     Raises:
         DataError: see `check_images`.

@@ -101,9 +101,10 @@ def _print(report: DataReport) -> None:
     from rich.table import Table
 
     from .terminal import SHOWN_ROWS, console
+    from .wording import in_options
 
     for problem in report.problems[:SHOWN_ROWS]:
-        console.print(f"bad: {problem}", style="yellow", soft_wrap=True)
+        console.print(f"bad: {in_options(str(problem))}", style="yellow", soft_wrap=True)
     if len(report.problems) > SHOWN_ROWS:
         console.print(f"bad: {len(report.problems) - SHOWN_ROWS} more records (--json and --html list them)")
     table = Table(title=f"{report.images} images, {report.boxes} boxes, {len(report.problems)} bad records")

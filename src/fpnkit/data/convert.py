@@ -39,7 +39,7 @@ def convert(
         splits: name -> data.
         to: a name in `FORMATS`, whose `writes` and `loses` say what comes of it.
         out: a new or empty folder.
-        on_image: told of each image that was copied.
+        on_image: called after each copied image.
     Raises:
         ConfigError: no such format, or something is in the folder.
     """

@@ -1,4 +1,4 @@
-"""Read annotated images of any known format, told apart by looking at the path."""
+"""Read annotated images of any known format, recognised by its files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DataPath:
 
 
 def find_data(text: str | Path) -> DataPath:
-    """Look at a path, `PATH` or `PATH:SPLIT`.
+    """Recognise the format and splits of a path, `PATH` or `PATH:SPLIT`.
 
     Raises:
         DataError: nothing there, of no known format, or without that split.
@@ -134,7 +134,7 @@ def check_images(
         dataset: with checked annotations.
         strict: a single bad image is an error.
         max_pixels: images of more are bad, too.
-        on_image: told of each image that was looked at.
+        on_image: called after each image.
     Raises:
         DataError: `strict`, or no image is left.
     """

@@ -40,7 +40,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     def note(self, kind: str, number: int, entry: Any, reason: str) -> None:
-        """Put a bad entry down."""
+        """Add a bad entry to `problems`."""
         self.problems.append(Problem(*self.place(kind, number, entry), reason))
 
 

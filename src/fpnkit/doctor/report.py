@@ -127,14 +127,14 @@ def examine(
     max_pixels: int = MAX_PIXELS,
     on_image: Callable[[], None] = lambda: None,
 ) -> DataReport:
-    """Look at everything.
+    """Count, check and compare everything.
 
     Args:
         data: what to call it.
         splits: name -> data of the same classes, with images that can be decoded.
         model: whose anchors: a preset, shipped weights, the folder of a run or a weights file.
         max_pixels: see `read_image`.
-        on_image: told of each image that was compared with those of other splits.
+        on_image: called after each image that was compared with those of other splits.
     Raises:
         ConfigError: no such model.
         CheckpointError: its file is damaged.
@@ -157,7 +157,7 @@ def examine(
 
 
 def comparisons(splits: Mapping[str, AnnotatedImages]) -> int:
-    """How often `on_image` will be told."""
+    """How often `examine` calls `on_image`."""
     return (len(splits) - 1) * sum(len(each.records) for each in splits.values())
 
 

@@ -67,10 +67,10 @@ def _paths(data: str | Path | Sequence[str | Path]) -> list[str | Path]:
 def _own_splits(data: Data) -> tuple[list[str], list[str]]:
     """The splits train and val of the same data."""
     if isinstance(data, AnnotatedImages):
-        raise ConfigError(f"{data.path}: val is missing: annotated images that are read already have no splits")
+        raise ConfigError(f"{data.path}: pass val=DATA: annotated images that are read already have no splits")
     for path in _paths(data):
         found = find_data(path)
         if found.split or "train" not in found.splits or not {"val", "valid"} & set(found.splits):
             there = f"it has {', '.join(found.splits)}" if found.splits else "it has no splits"
-            raise ConfigError(f"val is missing: {path} is not split into train and val ({there})")
+            raise ConfigError(f"{path} is not split into train and val ({there}): pass val=DATA")
     return [f"{path}:train" for path in _paths(data)], [f"{path}:val" for path in _paths(data)]
