@@ -23,30 +23,56 @@ def split_first_layer(model: Any) -> None:
     graph = model.graph
     pooled = {output for node in graph.node if node.op_type == "RoiAlign" for output in node.output}
     for concat in [node for node in graph.node if node.op_type == "Concat" and pooled.issuperset(node.input)]:
-        if (chain := _first_layer(graph, concat)) is not None:
+        if _attributes(concat)["axis"].i == 0 and (chain := _first_layer(graph, concat)) is not None:
             _split(graph, concat, chain)
-    read = {name for node in graph.node for name in node.input}
-    for shape in [each for each in graph.initializer if each.name not in read]:
-        graph.initializer.remove(shape)
+            shape = chain[0].input[1]  # that pooled maps were brought into
+            if shape not in _read(graph):
+                _remove_constant(graph, shape)
 
 
 def _first_layer(graph: Any, concat: Any) -> list[Any] | None:
     """Flattening, layer and ReLU behind a concatenation, if that is what stands there and nothing else reads it."""
-    given = {output.name for output in graph.output}
+    read = [*_read(graph), *(output.name for output in graph.output)]
     node, chain = concat, []
     for kind in _LAYER:
-        readers = [each for each in graph.node if node.output[0] in each.input]
-        if len(readers) != 1 or readers[0].op_type != kind or node.output[0] in given:
+        readers = [each for each in graph.node if each.input and each.input[0] == node.output[0]]
+        if read.count(node.output[0]) != 1 or not readers or readers[0].op_type != kind:
             return None
         node = readers[0]
         chain.append(node)
-    layer = {attribute.name: attribute for attribute in chain[1].attribute}
-    plain = all(layer[name].f == 1.0 for name in ("alpha", "beta") if name in layer) and "transA" not in layer
-    weight = next((each for each in graph.initializer if each.name == chain[1].input[1]), None)
     shape = _shape_of(graph, concat.output[0])
-    if not plain or "transB" not in layer or weight is None or len(shape) != 4 or 0 in shape[1:]:
+    if len(shape) != 4 or 0 in shape[1:]:
         return None
-    return chain if weight.dims[1] == math.prod(shape[1:]) else None
+    return chain if _is_linear(graph, chain[1], math.prod(shape[1:])) else None
+
+
+def _is_linear(graph: Any, gemm: Any, columns: int) -> bool:
+    """Whether each row of so many columns is multiplied by a constant matrix, and perhaps gets a constant bias."""
+    numbers = {name: attribute.f or attribute.i for name, attribute in _attributes(gemm).items()}
+    usual = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+    dims = {each.name: list(each.dims) for each in graph.initializer}
+    weight, *bias = (dims.get(name, []) for name in gemm.input[1:])
+    return (
+        {**usual, "transB": 0, **numbers} == usual
+        and len(weight) == 2
+        and weight[1] == columns
+        and all(len(each) == 1 for each in bias)
+    )
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {attribute.name: attribute for attribute in node.attribute}
+
+
+def _read(graph: Any) -> list[str]:
+    """What the nodes of a graph read, also those in branches and loops inside, once for each time."""
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return [name for node in graph.node for name in node.input] + [name for each in inner for name in _read(each)]
+
+
+def _remove_constant(graph: Any, name: str) -> None:
+    for each in [each for each in graph.initializer if each.name == name]:
+        graph.initializer.remove(each)
 
 
 def _shape_of(graph: Any, name: str) -> list[int]:
@@ -57,14 +83,14 @@ def _shape_of(graph: Any, name: str) -> list[int]:
 
 def _split(graph: Any, concat: Any, chain: list[Any]) -> None:
     helper = require("onnx").helper
-    flatten, layer, relu = chain
+    _, layer, relu = chain
     added = []
     for level, pooled in enumerate(concat.input):
         flat, linear, active = (f"{node.output[0]}.level_{level}" for node in chain)
         added += [
-            helper.make_node("Flatten", [pooled], [flat], name=f"{flatten.name}.level_{level}", axis=1),
-            helper.make_node("Gemm", [flat, *layer.input[1:]], [linear], name=f"{layer.name}.level_{level}", transB=1),
-            helper.make_node("Relu", [linear], [active], name=f"{relu.name}.level_{level}"),
+            helper.make_node("Flatten", [pooled], [flat], name=flat, axis=1),
+            helper.make_node("Gemm", [flat, *layer.input[1:]], [linear], name=linear, transB=1),
+            helper.make_node("Relu", [linear], [active], name=active),
         ]
         concat.input[level] = active
     concat.output[0] = relu.output[0]
