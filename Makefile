@@ -28,7 +28,7 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/installed-docs
-	$(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet --conf-dir docs . build/docs
+	$(BIN)/sphinx-build --fresh-env --nitpicky --fail-on-warning --keep-going --quiet --conf-dir docs . build/docs
 	@echo "open build/docs/index.html"
 
 $(VENV)/installed: pyproject.toml

@@ -24,7 +24,6 @@ import fpnkit
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
-NOT_IN_THE_API = {"cli", "version"}
 
 project = "fpnkit"
 copyright = "the authors of fpnkit, Apache-2.0"
@@ -45,6 +44,7 @@ exclude_patterns = ["**/.*", ".*", "build", "dist", "tests", "runs", "demo"]
 # Every name of fpnkit and every link inside of the site must exist. Names of other packages lead nowhere: their
 # inventories are not fetched.
 nitpicky = True
+suppress_warnings = ["ref.python"]  # short names that several modules have
 nitpick_ignore_regex = [("py:.*", r"(?!fpnkit\b).*"), ("py:.*", r".*\b_\w+")]
 
 myst_heading_anchors = 3
@@ -74,13 +74,15 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 def write_api(_app):
     """A page for each room: what is imported from the room itself, then what its modules hold besides."""
+    rooms = [room.name for room in pkgutil.iter_modules(fpnkit.__path__, "fpnkit.")]
+    rooms = ["fpnkit", *(room for room in rooms if not re.search(r"\._|\.(cli|version)$", room))]
+    public = {room: list(members(importlib.import_module(room), re_exported=True)) for room in rooms}
+    places = {}  # of every object the one name that it is described by
+    for room, found in public.items():
+        for name, value, kind in found:
+            places.setdefault(identity(f"{room}.{name}", value, kind), f"{room}.{name}")
+    pages = {room: page(room, found, places) for room, found in public.items()}
     API.mkdir(exist_ok=True)
-    pages = {"fpnkit": page("fpnkit", [])}
-    for room in pkgutil.iter_modules(fpnkit.__path__, "fpnkit."):
-        if room.name.split(".")[1] not in NOT_IN_THE_API and not room.name.startswith("fpnkit._"):
-            folder = ROOT / "src" / room.name.replace(".", "/")
-            names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
-            pages[room.name] = page(room.name, [f"{room.name}.{name}" for name in names])
     for path in API.glob("*"):
         if path.stem not in pages:
             path.unlink()
@@ -90,17 +92,33 @@ def write_api(_app):
             path.write_text(text)
 
 
-def page(room, modules):
-    """The page of a room as reStructuredText."""
-    public = list(members(importlib.import_module(room), re_exported=True))
-    lines = [*title(room, "="), "", f".. automodule:: {room}", "   :no-members:", "", *entries(room, public)]
-    taken = {id(value) for _, value, _ in public}
-    for name in modules:
+def page(room, public, places):
+    """The page of a room as reStructuredText.
+
+    Args:
+        room: its name.
+        public: its public members.
+        places: `identity` of a member -> the name that it is described by, on this page or on another.
+    """
+    lines = [*title(room, "="), "", f".. automodule:: {room}", "   :no-members:", ""]
+    for name, value, kind in public:
+        place = places[identity(f"{room}.{name}", value, kind)]
+        described = place == f"{room}.{name}"
+        lines += entry(room, name, kind) if described else [f"``{name}`` is :py:obj:`{place}`.", ""]
+    folder = ROOT / "src" / room.replace(".", "/")
+    names = [] if room == "fpnkit" else sorted(path.stem for path in folder.glob("[!_]*.py"))
+    for name in [f"{room}.{name}" for name in names]:
         module = importlib.import_module(name)
-        rest = [each for each in members(module) if id(each[1]) not in taken]
+        rest = [(each, kind) for each, value, kind in members(module) if identity(each, value, kind) not in places]
         if rest:
-            lines += [*title(name, "-"), "", *as_rst(inspect.getdoc(module) or ""), "", *entries(name, rest)]
+            lines += [*title(name, "-"), "", *as_rst(inspect.getdoc(module) or ""), ""]
+            lines += [line for each, kind in rest for line in entry(name, each, kind)]
     return "\n".join(lines) + "\n"
+
+
+def identity(place, value, kind):
+    """What is the same for all names of a class or function; equal constants are not the same."""
+    return place if kind == "data" else id(value)
 
 
 def members(module, *, re_exported=False):
@@ -125,11 +143,10 @@ def members(module, *, re_exported=False):
                 yield name, value, "function"
 
 
-def entries(module, found):
-    """autodoc's directives."""
-    for name, _, kind in found:
-        inner = ["   :members:", "   :special-members: __call__"] if kind in ("class", "exception") else []
-        yield from [f".. auto{kind}:: {module}::{name}", *inner, ""]
+def entry(module, name, kind):
+    """autodoc's directive."""
+    inner = ["   :members:", "   :special-members: __call__"] if kind in ("class", "exception") else []
+    return [f".. auto{kind}:: {module}::{name}", *inner, ""]
 
 
 def title(text, underline):
