@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 from torch import Tensor, nn
 
@@ -87,3 +88,31 @@ def test_what_cannot_be_folded_stays(network) -> None:
     assert norms(after) == norms(before)
     for key, wanted in before.features(images).items():
         assert torch.equal(after.features(images)[key], wanted)
+
+
+@torch.no_grad()
+def test_a_detector_without_pyramid_is_folded_by_what_it_finds() -> None:
+    before = tiny.cells()
+    after, given = folded(before), (torch.randn(2, 3, 90, 120), torch.tensor([[90.0, 120.0], [70.0, 60.0]]))
+    assert (norms(before), norms(after)) == (1, 0)
+    wanted = before(*given)
+    assert wanted["valid"].sum() > 10
+    for name, values in after(*given).items():
+        torch.testing.assert_close(values, wanted[name], rtol=1e-3, atol=1e-3)
+
+
+class Doubled(tiny.Cells):
+    """Reads the result of its convolution a second time, past the norm."""
+
+    def forward(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+        found = super().forward(images, sizes_hw)
+        return {**found, "scores": found["scores"] + self.body[0](images).mean((1, 2, 3))[:, None]}
+
+
+@torch.no_grad()
+def test_a_detector_without_pyramid_that_cannot_be_folded_stays() -> None:
+    before = Doubled().eval()
+    torch.nn.init.uniform_(before.body[1].running_var, 0.2, 0.5)
+    after, given = folded(before), (torch.randn(1, 3, 96, 96), torch.tensor([[96.0, 96.0]]))
+    assert norms(after) == 1
+    assert torch.equal(after(*given)["scores"], before(*given)["scores"])
