@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import warnings
 
 import pytest
 import torch
@@ -172,26 +173,44 @@ def test_bad_options_are_refused_before_anything_is_written(words, message, stud
     assert not (tmp_path / "out").exists()
 
 
-def test_the_table_gives_means_and_half_the_range(tmp_path):
-    table = STUDIES["table3"]
+def results_of(table, values) -> dict:
+    """What a study leaves of two seeds: `values` gives both figures of a row by its place."""
     made = {
-        each.key: [
-            {"metrics": dict.fromkeys(table.metrics, value), "train_seconds": 10.0}
-            for value in (0.1 * place, 0.1 * place + 0.03)
-        ]
+        each.key: [{"metrics": dict.fromkeys(table.metrics, value), "train_seconds": 10.0} for value in values(place)]
         for place, each in enumerate(table.rows)
     }
     cost = dict.fromkeys(
         ("anchors", "parameters", "pyramid_parameters", "gmacs", "pyramid_gmacs", "ms", "pyramid_ms"), 1.0
     )
     settings = dict.fromkeys(("train_images", "val_images", "steps", "batch_size", "channels", "lr"), 1)
-    results = {
+    return {
         "rows": made,
         "costs": {each.key: cost for each in table.rows},
         "settings": {**settings, "side": 64, "classes": ["person"], "backbone": "resnet18", "precision": "float32"},
-        "machine": {"torch": torch.__version__, "threads": 1, "processor": "one"},
+        "machine": {"torch": torch.__version__, "threads": "1", "CPU": "one"},
     }
-    write_report(tmp_path, table, results)
-    lines = (tmp_path / "table.md").read_text().splitlines()
+
+
+def test_the_table_gives_means_and_half_the_range(tmp_path):
+    table = STUDIES["table3"]
+    write_report(tmp_path, table, results_of(table, lambda place: (0.1 * place, 0.1 * place + 0.03)))
+    text = (tmp_path / "table.md").read_text()
+    lines = text.splitlines()
     assert "| a | C4 alone | 53.1 / **1.5** ± 1.5 | 31.6 / **1.5** ± 1.5 |" in next(x for x in lines if "C4" in x)
     assert "56.9 / **21.5** ± 1.5 | 33.9 / **21.5** ± 1.5" in next(x for x in lines if "| FPN |" in x)
+    assert "Zero in every row" not in text
+
+
+@pytest.mark.parametrize("name", ["table3", "necks"])
+@pytest.mark.parametrize("whole_only", [False, True])
+def test_figures_of_zero_are_said_to_be_zero_and_drawn_without_a_warning(name, whole_only, tmp_path):
+    table = STUDIES[name]
+    whole = next(place for place, each in enumerate(table.rows) if each.label == "FPN")
+    others = 0.2 if whole_only else 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(tmp_path, table, results_of(table, lambda place: (0.0,) * 2 if place == whole else (others,) * 2))
+    said = f"Zero in every row and seed: {', '.join(table.metrics.values())}." in (tmp_path / "table.md").read_text()
+    assert said is not whole_only
+    with Image.open(tmp_path / "table.png") as picture:
+        assert max(picture.size) < 4000

@@ -6,8 +6,11 @@ import argparse
 from typing import Any
 
 from ..errors import ConfigError
-from .data_options import add_backbone_weights, add_machine_options, add_training_data, read_training_data
-from .output import require_folder
+from .data_options import add_machine_options, add_training_data, read_training_data
+from .output import named_by_options, require_folder
+
+OPTIONS = {"another out": "another --out", "lower optim.lr": "lower --lr"}
+"""What the library calls a parameter -> what it is called here."""
 
 NAMES = ("table1", "table2", "table3", "necks")
 
@@ -49,7 +52,13 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     budget.add_argument("--lr", type=float, default=4e-4, help="peak learning rate (default: %(default)s)")
     model = parser.add_argument_group("model, the same for every row")
     model.add_argument("--backbone", default="tf_efficientnet_lite0", help="of timm (default: %(default)s)")
-    add_backbone_weights(model)
+    model.add_argument(
+        "--backbone-weights",
+        default="random",
+        metavar="WHAT",
+        help="'timm' for ImageNet weights, which it downloads, the .safetensors or .pth file of a classifier, or "
+        "'random' (default: %(default)s)",
+    )
     model.add_argument("--channels", type=int, default=64, help="d, width of the pyramids (default: 64)")
     add_machine_options(parser)
     parser.set_defaults(device="auto", precision="bf16", workers=1)
@@ -58,30 +67,34 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the study; 0 when done, 4 when stopped: the same command goes on."""
-    from .. import backbones
+    from ..backbones import make_backbone
     from ..pictures.plots import require_matplotlib
     from ..studies import STUDIES, Stopped, Study, StudyConfig, run_study
-    from ..weights.backbone import backbone_filler
-    from .terminal import StudyScreen, console
+    from ..training.optimize import OptimizerConfig
+    from ..weights import InitialWeights
+    from .stop import StopRequest, ignore_signals
+    from .study_screen import StudyScreen
+    from .terminal import console
 
     require_matplotlib()
+    weights = InitialWeights.parse(arguments.backbone_weights)
     config = StudyConfig(
         steps=arguments.budget,
         seeds=arguments.seeds,
-        batch_size=arguments.batch_size,
         side=arguments.side,
-        lr=arguments.lr,
+        optim=OptimizerConfig(
+            batch_size=arguments.batch_size, lr=arguments.lr, precision=arguments.precision, warmup_steps=50
+        ),
         backbone=arguments.backbone,
-        frozen_stages=0 if arguments.backbone_weights == "none" else StudyConfig.frozen_stages,
+        frozen_stages=0 if weights.kind == "random" else StudyConfig.frozen_stages,
         channels=arguments.channels,
         device=arguments.device,
-        precision=arguments.precision,
         workers=arguments.workers,
     )
     if arguments.out.is_dir() and any(arguments.out.iterdir()) and not (arguments.out / "settings.json").exists():
         raise ConfigError(f"{arguments.out} holds something that is no study: pass another --out")
-    fill = backbone_filler(arguments.backbone, arguments.backbone_weights)
-    fill(backbones.timm(arguments.backbone))  # what does not fit is better known before the data is read
+    backbone = config.backbone_config()
+    weights.fill_backbone(make_backbone(backbone), backbone)  # what does not fit is better known before data is read
     require_folder(arguments.out)
     train_data, val_data = read_training_data(arguments)
     study = Study(
@@ -90,11 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
         train_data=train_data,
         val_data=val_data,
         out=arguments.out,
-        fill=fill,
+        weights=weights,
     )
     try:
-        with StudyScreen() as screen:
-            run_study(study, screen)
+        with StudyScreen() as screen, StopRequest() as stop, named_by_options(OPTIONS):
+            run_study(study, screen, should_stop=stop, worker_init=ignore_signals)
     except Stopped:
         console.print("stopped: the same command goes on")
         return 4

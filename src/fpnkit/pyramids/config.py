@@ -76,8 +76,10 @@ def _class_of(name: str) -> Any:
 
 
 def _option_types(kind: Any) -> dict[str, Any]:
+    """Of what stands in JSON; a parameter without annotation has the type of its default."""
     hints = typing.get_type_hints(kind.__init__)
-    return {name: hints[name] for name in _defaults(kind) if plain_type(hints[name])}
+    types = {name: hints.get(name, type(default)) for name, default in _defaults(kind).items()}
+    return {name: each for name, each in types.items() if plain_type(each)}
 
 
 def _defaults(kind: Any) -> dict[str, Any]:

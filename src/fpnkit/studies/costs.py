@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..detectors.pyramid_detector import image_size
+from ..detectors.pyramid_network import padded_hw
 from ..heads import RPNHead
 from ..structures import ImageBatch
 from .tasks import Task
@@ -73,7 +73,7 @@ def _anchors(task: Task, batch: ImageBatch) -> float:
     rpn = getattr(task.detector, "rpn", None)
     if not isinstance(rpn, RPNHead):
         return 0.0
-    made = rpn.anchors(task.detector.features(batch.images), image_size(batch.images))
+    made = rpn.anchors(task.detector.features(batch.images), padded_hw(batch.images))
     return sum(len(each) for each in made) / 1000
 
 

@@ -18,7 +18,8 @@ PAPER_COLOUR, OWN_COLOUR = "#b8c1d1", "#f28482"
 
 def write_report(out: Path, table: Table, results: dict[str, Any]) -> None:
     """Write `table.md` and `table.png` into a folder."""
-    text = f"# {table.title}\n\n{_markdown(table, results)}\n{_costs(table, results)}\n{_facts(results)}"
+    figures = f"{_markdown(table, results)}{_all_zero(table, results)}"
+    text = f"# {table.title}\n\n{figures}\n{_costs(table, results)}\n{_facts(results)}"
     write_bytes(out / "table.md", text.encode())
     _draw(out / "table.png", table, results)
 
@@ -46,6 +47,18 @@ def _markdown(table: Table, results: dict[str, Any]) -> str:
     legend = "The paper's figure / **ours**" if in_paper else "Mean"
     seeds = len(next(iter(results["rows"].values())))
     return "\n".join(lines) + f"\n\n{legend}, ± half the range over {seeds} seeds; percent.\n"
+
+
+def _all_zero(table: Table, results: dict[str, Any]) -> str:
+    """A line that says so where a figure is zero in every row, so that rows cannot be compared by it."""
+    names = [
+        name
+        for metric, name in table.metrics.items()
+        if all(value <= 0 for row in table.rows for value in values(results, row, metric))
+    ]
+    if not names:
+        return ""
+    return f"\nZero in every row and seed: {', '.join(names)}. Nothing can be compared by that: train for more steps.\n"
 
 
 COSTS = {
@@ -94,7 +107,7 @@ def _facts(results: dict[str, Any]) -> str:
         f"{settings['train_images']} training and {settings['val_images']} validation images, {named}; "
         f"{settings['backbone']}, d = {settings['channels']}, {settings['steps']} steps of {settings['batch_size']} "
         f"images of {settings['side']} pixels, peak learning rate {settings['lr']:g}, {settings['precision']}. "
-        f"PyTorch {machine['torch']}, {machine['threads']} threads, {machine['processor']}.\n"
+        f"PyTorch {machine['torch']}, {machine['threads']} threads, {machine['CPU']}.\n"
     )
 
 
@@ -116,15 +129,16 @@ def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
     in_paper = any(row.paper for row in table.rows)
     height = 0.36 if in_paper else 0.6
     whole_row = _whole(table)
-    whole = max(statistics.mean(values(results, whole_row, metric)), 1e-9)
+    whole = statistics.mean(values(results, whole_row, metric))
     for place, row in enumerate(table.rows):
         ours, own_place = np.array(values(results, row, metric)), place + (height / 2 if in_paper else 0)
         if row.paper:
             _bar(axes, place - height / 2, row.paper[metric], whole_row.paper[metric], height, PAPER_COLOUR)
         _bar(axes, own_place, float(ours.mean()), whole, height, OWN_COLOUR)
-        axes.plot(ours / whole, [own_place] * len(ours), ".", color="black", markersize=4)
+        if whole > 0:
+            axes.plot(ours / whole, [own_place] * len(ours), ".", color="black", markersize=4)
     axes.set_title(table.metrics[metric], fontsize=10)
-    axes.set_xlim(0, 1.05 * axes.get_xlim()[1])
+    axes.set_xlim(0, 1.05 * max(1.0, axes.get_xlim()[1]))
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
@@ -136,5 +150,6 @@ def _whole(table: Table) -> Row:
 
 
 def _bar(axes, place: float, value: float, whole: float, height: float, colour: str) -> None:
-    axes.barh(place, value / whole, height, color=colour)
+    """A bar of value / whole with the value written on it; of length 0 where `whole` is 0 and there is no share."""
+    axes.barh(place, value / whole if whole > 0 else 0.0, height, color=colour)
     axes.annotate(f"{value:.1f}", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=8)

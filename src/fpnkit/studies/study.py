@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,21 +11,21 @@ from typing import Any, Protocol
 
 import torch
 
-from ..backbones import Backbone
 from ..backbones.adapters import round_up
 from ..data.annotated import AnnotatedImages
 from ..detectors import RPN
-from ..device import choose_device
+from ..device import choose_device, machine
 from ..errors import CheckpointError, ConfigError
 from ..files import write_json
-from ..pyramids import FPN
+from ..settings import as_plain
 from ..version import __version__
+from ..weights import InitialWeights
 from ..weights.checkpoint import load_state
 from .config import StudyConfig
 from .costs import measure_costs
 from .report import write_report
-from .row import Progress, evaluate, train
-from .tables import Row, Table
+from .row import Outside, evaluate, train
+from .tables import FPN, Row, Table
 from .tasks import Task, make_task
 
 PROPOSER = Row(key="proposals", label="RPN on FPN, for the fixed proposals", pyramid=FPN)
@@ -52,7 +50,7 @@ class Study:
         config: what they have in common.
         train_data, val_data: of the same classes.
         out: the folder: `results.json`, `table.md`, `table.png`, and `rows/` with the results and weights of each.
-        fill: gives a backbone its trained weights.
+        weights: of the backbone.
     """
 
     table: Table
@@ -60,17 +58,28 @@ class Study:
     train_data: AnnotatedImages
     val_data: AnnotatedImages
     out: Path
-    fill: Callable[[Backbone], None]
+    weights: InitialWeights
 
 
-def run_study(study: Study, watcher: Watcher) -> dict[str, Any]:
+def run_study(
+    study: Study,
+    watcher: Watcher,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    worker_init: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
     """Train and evaluate what is not done yet, and write the report.
 
+    Args:
+        study: table, data and folder.
+        watcher: is told how it goes.
+        should_stop: asked after every step and before every evaluated image.
+        worker_init: called with its number in each loading process.
     Returns:
         What `results.json` holds: settings, machine, and for each row its figures a seed and its costs.
     Raises:
         ConfigError: the folder holds a study of other settings.
-        Stopped: SIGINT or SIGTERM came; called again, the study goes on.
+        Stopped: `should_stop` said so; called again, the study goes on.
     """
     _require_same_settings(study)
     jobs = [(row, seed) for seed in range(study.config.seeds) for row in study.table.rows]
@@ -78,23 +87,25 @@ def run_study(study: Study, watcher: Watcher) -> dict[str, Any]:
         jobs.insert(0, (PROPOSER, 0))
     open_jobs = [job for job in jobs if not _result_path(study, *job).exists()]
     watcher.on_total(len(open_jobs) * study.config.steps, len(open_jobs) * len(study.val_data.records))
+    outside = Outside(
+        on_step=watcher.on_step, on_images=watcher.on_image, should_stop=should_stop, worker_init=worker_init
+    )
     for row, seed in open_jobs:
-        _run_row(study, row, seed, watcher)
+        _run_row(study, row, seed, watcher, outside)
     results = _results(study)
     write_json(study.out / "results.json", results)
     write_report(study.out, study.table, results)
     return results
 
 
-def _run_row(study: Study, row: Row, seed: int, watcher: Watcher) -> None:
+def _run_row(study: Study, row: Row, seed: int, watcher: Watcher, outside: Outside) -> None:
     label = f"{row.key}: {row.label}, seed {seed}"
     watcher.on_row(label)
-    progress = Progress(watcher.on_step, watcher.on_image)
     torch.manual_seed(seed)
     task = _task(study, row)
-    seconds = train(task, study.config, study.train_data, seed, _state_path(study, row, seed), progress)
+    seconds = train(task, study.config, study.train_data, seed, _state_path(study, row, seed), outside)
     began = time.monotonic()
-    metrics = evaluate(task, study.config, study.val_data, progress)
+    metrics = evaluate(task, study.config, study.val_data, outside)
     result = {
         "row": row.key,
         "seed": seed,
@@ -109,21 +120,19 @@ def _run_row(study: Study, row: Row, seed: int, watcher: Watcher) -> None:
 
 
 def _task(study: Study, row: Row) -> Task:
-    classes = len(study.train_data.classes)
-    if row is PROPOSER:
-        return make_task("rpn", row.pyramid, study.config, classes, fill=study.fill)
-    proposer = _proposer(study) if study.table.task == "fast_rcnn" else None
-    return make_task(study.table.task, row.pyramid, study.config, classes, fill=study.fill, proposer=proposer)
+    task = "rpn" if row is PROPOSER else study.table.task
+    proposer = _proposer(study) if task == "fast_rcnn" else None
+    spec = study.config.spec(task, row.pyramid)
+    return make_task(spec, len(study.train_data.classes), weights=study.weights, proposer=proposer)
 
 
 def _proposer(study: Study) -> RPN:
     """The trained RPN of the FPN row, which does not learn any further."""
-    task = make_task("rpn", PROPOSER.pyramid, study.config, len(study.train_data.classes), fill=study.fill)
-    state_path = _state_path(study, PROPOSER, 0)
+    detector, state_path = _task(study, PROPOSER).detector, _state_path(study, PROPOSER, 0)
     if state_path.exists():
-        task.detector.load_state_dict(load_state(state_path)["detector"])
-    assert isinstance(task.detector, RPN)
-    return task.detector.to(choose_device(study.config.device)).eval().requires_grad_(False)
+        detector.load_state_dict(load_state(state_path)["detector"])
+    assert isinstance(detector, RPN)
+    return detector.to(choose_device(study.config.device)).eval().requires_grad_(False)
 
 
 def _results(study: Study) -> dict[str, Any]:
@@ -140,13 +149,7 @@ def _results(study: Study) -> dict[str, Any]:
     return {
         "study": study.table.name,
         "settings": _settings(study),
-        "machine": {
-            "fpnkit": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "threads": torch.get_num_threads(),
-            "processor": _processor(),
-        },
+        "machine": {"fpnkit": __version__, **machine()},
         "rows": rows,
         "costs": {key: costs[key] for key in rows},
     }
@@ -165,14 +168,15 @@ def _require_same_settings(study: Study) -> None:
             if there != value:
                 raise ConfigError(
                     f"{study.out} holds a study with {name} {there!r}, not {value!r}: go on with the same, or pass "
-                    "another --out"
+                    "another out"
                 )
     else:
         write_json(path, wanted)
 
 
 def _settings(study: Study) -> dict[str, Any]:
-    settings = dataclasses.asdict(study.config)
+    settings = as_plain(study.config)
+    settings |= settings.pop("optim")
     for free in ("device", "workers", "seeds"):  # a study may go on elsewhere, and grow
         settings.pop(free)
     images = {"train_images": len(study.train_data.records), "val_images": len(study.val_data.records)}
@@ -185,10 +189,3 @@ def _result_path(study: Study, row: Row, seed: int) -> Path:
 
 def _state_path(study: Study, row: Row, seed: int) -> Path:
     return study.out / "rows" / f"{row.key}-seed{seed}.pt"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # on Linux; elsewhere the standard library knows the name
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

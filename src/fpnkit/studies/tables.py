@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError
-from ..pyramids import FPN, PAN, BiFPN, FeatureHierarchy, FinestLevel, Pyramid, SingleMap, TopDownOnly
-from ..structures import LevelSpec
-
-MakePyramid = Callable[[Sequence[LevelSpec], int], Pyramid]
+from ..pyramids import PyramidConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +16,13 @@ class Row:
     Attributes:
         key: its letter in the paper, or a short name.
         label: what it is.
-        pyramid: made of the backbone's levels and d.
+        pyramid: its channels are the study's.
         paper: the paper's figures in percent, by metric.
     """
 
     key: str
     label: str
-    pyramid: MakePyramid
+    pyramid: PyramidConfig
     paper: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -59,10 +56,6 @@ class Table:
         return self if keys is None else replace(self, rows=tuple(known[key] for key in known if key in keys))
 
 
-def _single(level: str) -> MakePyramid:
-    return lambda levels, channels: SingleMap(levels, channels, level=level)
-
-
 RECALL = {
     "proposals/AR_100": "AR100",
     "proposals/AR_1000": "AR1k",
@@ -71,13 +64,14 @@ RECALL = {
     "proposals/AR_1000_large": "AR1k large",
 }
 PRECISION = {"AP50": "AP50", "AP": "AP", "AP_small": "AP small", "AP_medium": "AP medium", "AP_large": "AP large"}
-_SYSTEMS: tuple[tuple[str, str, MakePyramid], ...] = (
-    ("a", "C4 alone", _single("c4")),
-    ("b", "C5 alone", _single("c5")),
+FPN = PyramidConfig(name="fpn")
+_SYSTEMS = (
+    ("a", "C4 alone", PyramidConfig(name="single_map", options={"level": "c4"})),
+    ("b", "C5 alone", PyramidConfig(name="single_map", options={"level": "c5"})),
     ("c", "FPN", FPN),
-    ("d", "bottom-up only", FeatureHierarchy),
-    ("e", "top-down only, no laterals", TopDownOnly),
-    ("f", "finest level only", FinestLevel),
+    ("d", "bottom-up only", PyramidConfig(name="feature_hierarchy")),
+    ("e", "top-down only, no laterals", PyramidConfig(name="top_down_only")),
+    ("f", "finest level only", PyramidConfig(name="finest_level")),
 )
 _TABLE1 = {
     "a": (36.1, 48.3, 32.0, 58.7, 62.2),
@@ -142,10 +136,10 @@ STUDIES = {
             Row(
                 key="residual",
                 label="FPN, residual connections",
-                pyramid=lambda levels, channels: FPN(levels, channels, connection="residual"),
+                pyramid=PyramidConfig(name="fpn", options={"connection": "residual"}),
             ),
-            Row(key="pan", label="PAN", pyramid=PAN),
-            Row(key="bifpn", label="BiFPN, 3 rounds", pyramid=BiFPN),
+            Row(key="pan", label="PAN", pyramid=PyramidConfig(name="pan")),
+            Row(key="bifpn", label="BiFPN, 3 rounds", pyramid=PyramidConfig(name="bifpn")),
         ),
     ),
 }

@@ -8,63 +8,53 @@ from functools import partial
 
 from torch import Tensor
 
-from .. import backbones
-from ..backbones import Backbone
-from ..detectors import RPN, FasterRCNN, FastRCNN, PyramidDetector
-from ..evaluation.evaluate import PROPOSALS, Find
-from ..heads import FastRCNNHead, RPNHead
+from ..detectors import RPN, FasterRCNN, FastRCNN
+from ..evaluation.evaluate import PROPOSALS
+from ..inference.torch_engine import FindInBatch
 from ..structures import ImageBatch, Targets
-from .config import StudyConfig
-from .tables import MakePyramid
+from ..weights import InitialWeights
+from ..zoo.builder import build_network
+from ..zoo.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Task:
-    """A detector with what training and evaluation ask of it.
+    """A network with what training and evaluation ask of it.
 
     Attributes:
         kind: `rpn`, `fast_rcnn` or `faster_rcnn`.
-        detector: whose weights move.
+        detector: that learns.
         losses: of a batch.
         find: proposals and detections of a batch.
     """
 
     kind: str
-    detector: PyramidDetector
+    detector: RPN | FastRCNN | FasterRCNN
     losses: Callable[[ImageBatch, Targets], dict[str, Tensor]]
-    find: Find
+    find: FindInBatch
 
 
 def make_task(
-    kind: str,
-    make_pyramid: MakePyramid,
-    config: StudyConfig,
-    classes: int,
-    *,
-    fill: Callable[[Backbone], None],
-    proposer: RPN | None = None,
+    spec: ModelSpec, classes: int, *, weights: InitialWeights | None = None, proposer: RPN | None = None
 ) -> Task:
-    """Put the parts of a row together.
+    """Build the network of a row.
 
     Args:
-        kind: `rpn`, `fast_rcnn` or `faster_rcnn`.
-        make_pyramid: of the row.
-        config: of the study.
+        spec: of the row.
         classes: without background.
-        fill: gives the backbone its trained weights.
+        weights: of the backbone; None leaves them random.
         proposer: a trained RPN whose proposals Fast R-CNN reads.
     """
-    backbone = backbones.timm(config.backbone, frozen_stages=config.frozen_stages)
-    fill(backbone)
-    pyramid = make_pyramid(backbone.levels, config.channels)
-    if kind == "rpn":
-        return _rpn(RPN(backbone=backbone, pyramid=pyramid, rpn=RPNHead(pyramid.levels, config.rpn())))
-    roi = FastRCNNHead(pyramid.levels, classes, config=config.roi())
-    if kind == "fast_rcnn":
+    network = build_network(spec, classes)
+    if weights is not None:
+        weights.fill_backbone(network.backbone, spec.backbone)
+    if isinstance(network, RPN):
+        return _rpn(network)
+    if isinstance(network, FastRCNN):
         assert proposer is not None
-        return _fast_rcnn(FastRCNN(backbone=backbone, pyramid=pyramid, roi=roi), proposer)
-    rpn = RPNHead(pyramid.levels, config.rpn())
-    return _faster_rcnn(FasterRCNN(backbone=backbone, pyramid=pyramid, rpn=rpn, roi=roi))
+        return _fast_rcnn(network, proposer)
+    find = partial(network.detect_and_propose, proposals=PROPOSALS)
+    return Task("faster_rcnn", network, network.losses, find)
 
 
 def _rpn(detector: RPN) -> Task:
@@ -83,7 +73,3 @@ def _fast_rcnn(detector: FastRCNN, proposer: RPN) -> Task:
         return [(None, found) for found in detector.detect(batch, proposer.propose(batch))]
 
     return Task("fast_rcnn", detector, losses, find)
-
-
-def _faster_rcnn(detector: FasterRCNN) -> Task:
-    return Task("faster_rcnn", detector, detector.losses, partial(detector.detect_and_propose, proposals=PROPOSALS))

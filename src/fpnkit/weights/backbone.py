@@ -1,8 +1,7 @@
-"""ImageNet weights that lie in a file."""
+"""Weights of a classifier in a file, for a backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..backbones import Backbone, timm
+from ..backbones import Backbone
 from ..backbones.timm import load_imagenet_weights
 from ..errors import CheckpointError
 from ..files import require_file
 from .checkpoint import read_plain
-
-
-def backbone_filler(name: str, weights: str) -> Callable[[Backbone], None]:
-    """What gives a fresh timm backbone its trained weights, for many of them.
-
-    Args:
-        name: of timm.
-        weights: `timm` to download them once, `none`, or a file. Without weights nothing stays frozen: some norms
-            start at zero, and would for ever.
-    Raises:
-        CheckpointError: the file cannot be used.
-    """
-    if weights == "none":
-        return _thaw
-    download = weights == "timm"
-    state = timm(name, pretrained=True).body.state_dict() if download else read_state_dict(Path(weights))
-    return lambda backbone: load_imagenet_weights(backbone, state)
-
-
-def _thaw(backbone: Backbone) -> None:
-    backbone.thaw()
 
 
 def load_backbone_weights(backbone: Backbone, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..backbones import Backbone, make_backbone
+from ..backbones import Backbone, BackboneConfig, make_backbone
 from ..detectors import Detector
 from ..errors import CheckpointError, ConfigError
 from ..settings import did_you_mean
@@ -81,22 +81,37 @@ class InitialWeights:
         if self.kind == "detector" and self.path:
             return transfer_weights(detector, classes, self.path)
         backbone = getattr(detector, "backbone", None)
-        if self.kind == "random":
-            if isinstance(backbone, Backbone):
-                backbone.thaw()
-            return None
-        if not isinstance(backbone, Backbone):
+        if isinstance(backbone, Backbone):
+            self.fill_backbone(backbone, spec.backbone if spec else None)
+        elif self.kind != "random":
             raise ConfigError(
                 f"weights {self.text!r} are for the backbone of a detector, {type(detector).__name__} has none as "
                 ".backbone: fill it yourself and pass no weights"
             )
-        if self.path:
+        return None
+
+    def fill_backbone(self, backbone: Backbone, config: BackboneConfig | None) -> None:
+        """Fill a new backbone alone.
+
+        Args:
+            backbone: with random weights; `random` only lets it learn, see `apply`.
+            config: it was built from; `timm` needs it.
+        Raises:
+            CheckpointError: the file is damaged, or its tensors do not fit.
+            ConfigError: the weights are a detector's, or `timm` has no config to go by.
+        """
+        if self.kind == "detector":
+            raise ConfigError(
+                f"weights {self.text!r} are of a whole detector: expected `timm`, `random` or a classifier's"
+            )
+        if self.kind == "random":
+            backbone.thaw()
+        elif self.path:
             load_backbone_weights(backbone, self.path)
-        elif spec is None:
+        elif config is None:
             raise ConfigError("weights 'timm' need a spec that says which network the backbone is")
         else:
-            backbone.load_state_dict(make_backbone(spec.backbone, pretrained=True).state_dict())
-        return None
+            backbone.load_state_dict(make_backbone(config, pretrained=True).state_dict())
 
     def __str__(self) -> str:
         what = {
