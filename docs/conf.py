@@ -2,12 +2,14 @@
 
 The source folder is the root of the repository, so that the pages' relative links work on a code host and here alike.
 The table of contents is the list "Documentation" of README.md. The API reference has a page for each room (subpackage
-or module of fpnkit), written to docs/api/ before each build.
+or module of fpnkit), written to docs/api/ before each build, beside one with the help of every command.
 """
 
+import argparse
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 from contextlib import suppress
@@ -21,6 +23,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
 import fpnkit
+from fpnkit.cli.main import make_parser
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
@@ -81,7 +84,8 @@ def write_api(_app):
     for room, found in public.items():
         for name, value, kind in found:
             places.setdefault(identity(f"{room}.{name}", value, kind), f"{room}.{name}")
-    pages = {room: page(room, found, places) for room, found in public.items()}
+    pages = {"commands": commands_page()}
+    pages |= {room: page(room, found, places) for room, found in public.items()}
     API.mkdir(exist_ok=True)
     for path in API.glob("*"):
         if path.stem not in pages:
@@ -114,6 +118,17 @@ def page(room, public, places):
             lines += [*title(name, "-"), "", *as_rst(inspect.getdoc(module) or ""), ""]
             lines += [line for each, kind in rest for line in entry(name, each, kind)]
     return "\n".join(lines) + "\n"
+
+
+def commands_page():
+    """The help of every command, as a terminal of 100 columns shows it."""
+    os.environ.update(COLUMNS="100", NO_COLOR="1")
+    parser = make_parser()
+    verbs = next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    lines = title("Commands", "=")
+    for name, each in {"fpnkit": parser, **{f"fpnkit {verb}": each for verb, each in verbs.items()}}.items():
+        lines += ["", *title(name, "-"), "", ".. code-block:: text", "", indent(each.format_help(), "    ")]
+    return "\n".join(lines)
 
 
 def identity(place, value, kind):
@@ -198,14 +213,13 @@ def language_of(text):
 
 def add_contents(_app, docname, source):
     """README and docs/api.md get the table of contents that Sphinx needs and a code host would show as it stands."""
-    text = source[0]
     if docname == root_doc:
-        for caption, links in re.findall(r"^- \*\*(.+?)\*\*: (.+(?:\n  .+)*)", text, flags=re.M):
-            pages = [target.removesuffix(".md") for target in re.findall(r"\]\(([^)]+\.md)\)", links)]
-            source[0] += "\n" + toctree(pages, f":caption: {caption}\n:hidden:")
+        for caption, links in re.findall(r"^- \*\*(.+?)\*\*: (.+(?:\n  .+)*)", source[0], flags=re.M):
+            pages = re.findall(r"\[([^]]+)\]\(([^)]+)\.md\)", links)
+            titled = [f"{' '.join((text[0].upper() + text[1:]).split())} <{page}>" for text, page in pages]
+            source[0] += "\n" + toctree(titled, f":caption: {caption}\n:hidden:")
     elif docname == "docs/api":
-        pages = sorted(f"api/{path.stem}" for path in API.glob("*.rst"))
-        source[0] += "\n" + toctree(pages, ":hidden:")
+        source[0] += "\n" + toctree(sorted(f"api/{path.stem}" for path in API.glob("*.rst")), ":hidden:")
 
 
 def toctree(pages, options):
