@@ -115,7 +115,7 @@ def test_run_is_used_at_once(trained, cli, shapes, tmp_path, read_json):
 def test_a_folder_that_holds_a_run_is_left_alone(trained, cli, training):
     run, _ = trained
     before = {each: each.read_bytes() for each in run.rglob("*") if each.is_file()}
-    cli(*training(run)).refuses(2, f"{run} holds a run already: pass --resume to go on, or another --out")
+    cli(*training(run)).refuses(2, f"{run} holds a run already: pass --resume to go on, or --out ANOTHER")
     assert {each: each.read_bytes() for each in run.rglob("*") if each.is_file()} == before
 
 
@@ -135,9 +135,9 @@ def test_resuming_a_finished_run_changes_no_weights(trained, cli, training):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--lr", 1), "made with optim.lr 0.002, not 1.0"),
+        (("--lr", 1), "made with --lr 0.002, not 1.0"),
         (("--epochs", 9), "made with epochs 8, not 9"),
-        (("--crop", 64), "made with augment.crop 96, not 64"),
+        (("--crop", 64), "made with --crop 96, not 64"),
         (("--from", "timm"), "made with weights 'random', not 'timm'"),
         (("--model", "faster_rcnn_r50_fpn"), "made with model.backbone.name 'tf_efficientnet_lite0', not 'resnet50'"),
         (("--set", "model.rpn.anchor_scale=6"), "made with model.rpn.anchor_scale 8.0, not 6"),
@@ -192,7 +192,7 @@ def test_loss_that_is_not_finite_names_the_image_its_boxes_and_the_term(tmp_path
 
     monkeypatch.setattr("fpnkit.detectors.FasterRCNN.losses", losses)
     outcome = cli(*training(tmp_path / "run"))
-    outcome.refuses(1, "step 1: the loss is not finite (rpn_box nan, roi_box", ".png: rpn_box, boxes [[", "lower optim.lr (--lr)")
+    outcome.refuses(1, "step 1: the loss is not finite (rpn_box nan, roi_box", ".png: rpn_box, boxes [[", "lower --lr")
     first = [round(side, 1) for side in given[2].boxes_xyxy[0, 0].tolist()]
     assert str(first)[1:-1] in outcome.err
     assert not (tmp_path / "run" / "weights").exists()
@@ -210,7 +210,7 @@ def test_recipe_fields_are_set_by_name(tmp_path, cli, training, read_json):
     assert not torch.equal(state["ema"]["roi.scores.weight"], state["detector"]["roi.scores.weight"])
     again = cli(*training(tmp_path / "again", "--recipe", run / "config.json", "--dry-run"))
     assert again.code == 0
-    cli(*training(run, "--set", "optim.rl=1")).refuses(2, "there is no field 'optim.rl': did you mean optim.lr?")
+    cli(*training(run, "--set", "optim.rl=1")).refuses(2, "there is no field 'optim.rl': did you mean --lr?")
     cli(*training(run, "--set", "lr")).refuses(2, "--set expects FIELD=VALUE, got 'lr'")
 
 

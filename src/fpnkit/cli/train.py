@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, FpnkitError
+from ..errors import ConfigError
 from .data_options import add_machine_options, add_training_data, read_training_data
 from .output import require_folder
 
@@ -110,23 +110,6 @@ FIELDS = {
 
 PARTS = ("backbone", "pyramid", "channels", "head")
 
-OPTIONS = {
-    "resume=True": "--resume",
-    "another out": "another --out",
-    "weights= ": "--from WHAT ",
-    "lower optim.lr": "lower optim.lr (--lr)",
-    "minutes leaves": "--minutes leaves",
-    "minutes excludes": "--minutes excludes",
-}
-"""What the library calls a parameter -> what it is called here."""
-
-
-def in_options(line: str) -> str:
-    """A sentence of the library with the options of this verb."""
-    for parameter, option in OPTIONS.items():
-        line = line.replace(parameter, option)
-    return line
-
 
 def choice_of(arguments: argparse.Namespace) -> Choice:
     """Model, weights and recipe: defaults, then --recipe, then options, then --set."""
@@ -149,17 +132,15 @@ def run(arguments: argparse.Namespace) -> int:
     from .terminal import console, errors
 
     began = time.monotonic()
+    chosen = choice_of(arguments)
+    distributed = join_processes(chosen.config.device)
+    console.quiet = errors.quiet = not distributed.is_main
     try:
-        chosen = choice_of(arguments)
-        distributed = join_processes(chosen.config.device)
-        console.quiet = errors.quiet = not distributed.is_main
         code = _train(arguments, chosen, distributed, began)
-        leave_processes()
-        return code
-    except FpnkitError as error:
-        raise type(error)(in_options(str(error))) from None
     finally:
         console.quiet = errors.quiet = False
+    leave_processes()  # not after an error: it would wait for the others
+    return code
 
 
 def _train(arguments: argparse.Namespace, chosen: Choice, distributed: Distributed, began: float) -> int:
@@ -173,7 +154,7 @@ def _train(arguments: argparse.Namespace, chosen: Choice, distributed: Distribut
         require_folder(arguments.out)
     train_data, val_data = read_training_data(arguments, max_pixels=chosen.config.max_pixels)
     minutes = arguments.minutes
-    with TrainingScreen(in_options) as screen:
+    with TrainingScreen() as screen:
         trainer = prepare(
             chosen,
             train_data,

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rich.console import Console
 
 from ..training.trainer import DryRun, Trainer
 from ..training.watcher import Watcher
 from .terminal import Screen, console, errors, percent
+from .wording import in_options
 
 
 class TrainingScreen(Screen, Watcher):
-    """Progress with losses and the time that is left; plain lines where there is no terminal.
-
-    Args:
-        in_options: puts the names of options for those of parameters into a sentence.
-    """
+    """Progress with losses and the time that is left; plain lines where there is no terminal."""
 
     LINE_EVERY = 50
 
-    def __init__(self, in_options: Callable[[str], str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._in_options = in_options
         self._training = self._progress.add_task("training", total=None, visible=False, note="")
         self._evaluating = self._progress.add_task("evaluating", total=1, visible=False, note="")
 
     def on_note(self, line: str) -> None:
         """Print it."""
-        self._above_bar().print(self._in_options(line), soft_wrap=True)
+        self._above_bar().print(in_options(line), soft_wrap=True)
 
     def on_step(self, step: int, total: int, losses: dict[str, float]) -> None:
         """Show a step's losses."""

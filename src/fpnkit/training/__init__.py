@@ -2,8 +2,8 @@
 
     run = fpnkit.train("cells/", "runs/cells", minutes=20)
 
-`train` is `choose` (model, weights, recipe), `read_train_and_val`, `prepare` and `Trainer.run`, one after the other; call
-these where one of them is to be your own. Names are imported when they are used.
+`train` calls `choose` (model, weights, recipe), `read_train_and_val`, `prepare` and `Trainer.run`, one after the other.
+Names are imported when they are used.
 """
 
 from __future__ import annotations

@@ -139,11 +139,11 @@ class _Model:
 
 def _note(weights: InitialWeights, named: bool) -> str:
     if not named and weights.text == DEFAULT_WEIGHTS:
-        return f"fine-tunes the shipped coco80; weights= starts from something else: {OTHER_WEIGHTS}"
+        return f"fine-tunes the shipped coco80; weights=WHAT starts from something else: {OTHER_WEIGHTS}"
     if weights.kind == "random":
         return (
-            "starts from random weights, which need long training and much data; weights= starts from trained ones: "
-            f"{OTHER_WEIGHTS}"
+            "starts from random weights, which need long training and much data; "
+            f"weights=WHAT starts from trained ones: {OTHER_WEIGHTS}"
         )
     return f"starts from {weights}"
 

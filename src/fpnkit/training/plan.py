@@ -117,9 +117,9 @@ def plan_for_time(
     if steps < FEWEST_STEPS_IN_A_TIME:
         needed = (FEWEST_STEPS_IN_A_TIME * step_seconds + evaluation_seconds) / TIME_MARGIN
         raise ConfigError(
-            f"minutes leaves {max(0.0, seconds) / 60:.1f} minutes for training, which is too little: a step takes "
-            f"{step_seconds:.1f} s and an evaluation {evaluation_seconds:.1f} s: give {math.ceil(needed / 60)} or more "
-            "beyond the time that reading the data takes"
+            f"too little time: {max(0.0, seconds) / 60:.1f} minutes are left for training, a step takes "
+            f"{step_seconds:.1f} s and an evaluation {evaluation_seconds:.1f} s: give minutes={math.ceil(needed / 60)} "
+            "or more, beyond the time that reading the data takes"
         )
     return steps, every
 

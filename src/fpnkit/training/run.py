@@ -144,7 +144,7 @@ def resumes(out: Path, resume: bool) -> bool:
     folder = RunFolder(out)
     again = restarted()
     if folder.holds_run and not (resume or again):
-        raise ConfigError(f"{out} holds a run already: pass resume=True to go on, or another out")
+        raise ConfigError(f"{out} holds a run already: pass resume=True to go on, or out=ANOTHER")
     if resume and not folder.state.exists():
         raise ConfigError(f"{folder.state}: not there, nothing to resume: leave out resume=True to start a run")
     return resume or (again and folder.state.exists())
@@ -182,7 +182,7 @@ def prepare(
     alone = distributed is None or distributed.is_main
     tell = (watcher or Watcher()).on_note if alone else Watcher().on_note
     if seconds is not None and (config.epochs or config.steps):
-        raise ConfigError("minutes excludes epochs and steps: each says how long the training is")
+        raise ConfigError("minutes=N excludes epochs=N and steps=N: each says how long the training is")
     torch.manual_seed(config.seed)
     detector, card = _built(chosen.model, classes, preprocess)
     if not resume:

@@ -14,10 +14,11 @@ import torch
 from fpnkit import zoo
 from fpnkit.errors import ConfigError
 from fpnkit.training.distributed import synchronised
+from fpnkit.weights.checkpoint import load_state
 
 pytest.importorskip("faster_coco_eval")
 
-SCRIPT = Path(__file__).with_name("logged.py")
+SCRIPT, FAULTY = (Path(__file__).with_name(name) for name in ("logged.py", "faulty.py"))
 RECIPE = ("--crop", 64, "--batch-size", 4, "--set", "optim.optimizer=sgd", "optim.momentum=0.9", "val_losses=2")
 
 
@@ -25,11 +26,13 @@ RECIPE = ("--crop", 64, "--batch-size", 4, "--set", "optim.optimizer=sgd", "opti
 def start(training, weights):
     """Start a logged training in so many processes; its batch norms are frozen, as they are in all fine-tuning."""
 
-    def run(out, processes: int, *more) -> subprocess.Popen:
+    def run(out, processes: int, *more, fault: str | None = None) -> subprocess.Popen:
         words = [str(word) for word in training(out, "--from", weights, *RECIPE, *more)]
-        torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "3"]
+        restarts = "3" if fault is None else "0"
+        torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", restarts]
         torchrun += ["--standalone"]
-        command = [sys.executable, *(torchrun if processes > 1 else []), str(SCRIPT), *words]
+        script = [str(SCRIPT)] if fault is None else [str(FAULTY), fault]
+        command = [sys.executable, *(torchrun if processes > 1 else []), *script, *words]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True, **streams)
 
@@ -95,11 +98,43 @@ def test_a_killed_rank_loses_no_more_than_the_last_checkpoint(start, together, t
     assert [row["step"] for row in rows(run)] == [row["step"] for row in rows(together[0])]
 
 
+def test_a_loss_that_is_not_finite_in_one_process_ends_all(start, tmp_path):
+    process = start(tmp_path / "run", 2, fault="nan")
+    output, _ = process.communicate(timeout=120)  # the others do not wait for the one that fails
+    assert process.returncode != 0
+    errors = [line for line in output.splitlines() if line.startswith("fpnkit: error: ")]
+    assert len(errors) == 2, output
+    for error in errors:
+        assert "step 2: the loss is not finite" in error
+        assert "rpn_box nan" in error
+        assert ".png: rpn_box, boxes [[" in error
+
+
+def test_an_image_that_one_process_cannot_read_ends_all(start, tmp_path):
+    process = start(tmp_path / "run", 2, fault="vanish")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "fpnkit: error: 2.png: no such file" in output
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(start, together, tmp_path):
+    run = tmp_path / "run"
+    process = start(run, 2, fault="sigterm")
+    output, _ = process.communicate(timeout=300)
+    assert output.count("stopped at step 2: the same command with --resume goes on") == 1
+    assert load_state(run / "state" / "last.pt")["step"] == 2
+    process = start(run, 2, "--resume")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    last = "weights/last.safetensors"
+    assert (run / last).read_bytes() == (together[0] / last).read_bytes()
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(start, tmp_path):
     process = start(tmp_path / "run", 2, "--batch-size", 3)
     output, _ = process.communicate(timeout=600)
     assert process.returncode != 0
-    assert "batch_size 3 cannot be divided among 2 processes" in output
+    assert "--batch-size 3 cannot be divided among 2 processes" in output
 
 
 def test_norms_of_several_processes_need_gpus():
