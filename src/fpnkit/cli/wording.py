@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from functools import partial
 
 PARAMETERS = {
     "compile": "compiled",
@@ -14,6 +15,13 @@ PARAMETERS = {
     "resize": "resizes",
     "size": "size_hw",
     "detections": "postprocess.detections",
+    "lr": "optim.lr",
+    "batch_size": "optim.batch_size",
+    "backbone_lr_factor": "optim.backbone_lr_factor",
+    "warmup_steps": "optim.warmup_steps",
+    "precision": "optim.precision",
+    "crop": "augment.crop",
+    "scale": "augment.scale",
 }
 """Option, as argparse stores it -> what the library calls it, where that is another word."""
 
@@ -22,7 +30,7 @@ _names: ContextVar[Mapping[str, str]] = ContextVar("_names")
 
 def option_names(parser: argparse.ArgumentParser) -> dict[str, str]:
     """Parameter of the library -> option of this parser."""
-    names = {}
+    names: dict[str, str] = {}
     for action in parser._actions:
         if action.option_strings:
             option = action.option_strings[-1]
@@ -48,11 +56,11 @@ def in_options(text: str) -> str:
     """
     for name, option in _names.get({}).items():
         pattern = rf"(?<![\w./-]){re.escape(name)}(?!\w)(?:=(?P<value>[^\s:;,)]+))?"
-        text = re.sub(pattern, lambda found, option=option: _as_option(found, option), text)
+        text = re.sub(pattern, partial(_as_option, option), text)
     return text
 
 
-def _as_option(found: re.Match[str], option: str) -> str:
+def _as_option(option: str, found: re.Match[str]) -> str:
     name, value = found[0], found["value"]
     if value is not None:
         return option if value == "True" else f"{option} {value}"
