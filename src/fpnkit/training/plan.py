@@ -141,4 +141,4 @@ def ema_decay(steps: int) -> float:
 
 def _every(steps: int, per_epoch: int, evaluations: float) -> int:
     """Epochs between evaluations so that there are no more than `evaluations`, and one at least."""
-    return math.ceil(-(-steps // per_epoch) / max(1.0, evaluations))
+    return math.ceil(-(-steps // per_epoch) / max(1, int(evaluations)))
