@@ -180,11 +180,9 @@ def test_options_at_their_default_are_the_same_pyramid():
 
 
 def test_settings_reach_every_part():
-    spec = with_settings(
-        preset("faster_rcnn_r50_fpn"),
-        "rpn.anchor_scale=6 cascade.stages=2 pyramid.name=bifpn pyramid.repeats=1 pyramid.channels=8 "
-        "preprocess.short_side=1000 preprocess.long_side=1600 postprocess.detections=7 backbone.strides=8,16".split(),
-    )
+    words = ["rpn.anchor_scale=6", "cascade.stages=2", "pyramid.repeats=1", "pyramid.name=bifpn", "pyramid.channels=8"]
+    words += ["preprocess.short_side=1000", "preprocess.long_side=1600", "postprocess.detections=7"]
+    spec = with_settings(preset("faster_rcnn_r50_fpn"), [*words, "backbone.strides=8,16"])
     assert (spec.rpn.anchor_scale, spec.cascade) == (6.0, CascadeConfig(stages=2))
     assert spec.pyramid == PyramidConfig(name="bifpn", channels=8, options={"repeats": 1})
     assert (spec.preprocess.short_side, spec.preprocess.long_side) == (1000, 1600)

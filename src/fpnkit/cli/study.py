@@ -7,10 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .data_options import add_machine_options, add_training_data, read_training_data
-from .output import named_by_options, require_folder
-
-OPTIONS = {"another out": "another --out", "lower optim.lr": "lower --lr"}
-"""What the library calls a parameter -> what it is called here."""
+from .output import require_folder
 
 NAMES = ("table1", "table2", "table3", "necks")
 
@@ -106,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         weights=weights,
     )
     try:
-        with StudyScreen() as screen, StopRequest() as stop, named_by_options(OPTIONS):
+        with StudyScreen() as screen, StopRequest() as stop:
             run_study(study, screen, should_stop=stop, worker_init=ignore_signals)
     except Stopped:
         console.print("stopped: the same command goes on")

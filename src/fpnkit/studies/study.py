@@ -168,7 +168,7 @@ def _require_same_settings(study: Study) -> None:
             if there != value:
                 raise ConfigError(
                     f"{study.out} holds a study with {name} {there!r}, not {value!r}: go on with the same, or pass "
-                    "another out"
+                    "another: out=FOLDER"
                 )
     else:
         write_json(path, wanted)

@@ -97,7 +97,7 @@ class InitialWeights:
             backbone: with random weights; `random` only lets it learn, see `apply`.
             config: it was built from; `timm` needs it.
         Raises:
-            CheckpointError: the file is damaged, or its tensors do not fit.
+            CheckpointError: the file is damaged, its tensors do not fit, or timm cannot download.
             ConfigError: the weights are a detector's, or `timm` has no config to go by.
         """
         if self.kind == "detector":
@@ -111,7 +111,7 @@ class InitialWeights:
         elif config is None:
             raise ConfigError("weights 'timm' need a spec that says which network the backbone is")
         else:
-            backbone.load_state_dict(make_backbone(config, pretrained=True).state_dict())
+            backbone.load_state_dict(_downloaded(config).state_dict())
 
     def __str__(self) -> str:
         what = {
@@ -121,3 +121,13 @@ class InitialWeights:
             "backbone": f"the backbone's weights in {self.text}",
         }
         return what[self.kind]
+
+
+def _downloaded(config: BackboneConfig) -> Backbone:
+    try:
+        return make_backbone(config, pretrained=True)
+    except (OSError, RuntimeError) as error:  # no network, or no weights of that name
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"timm has no weights of {config.name} to load here: {cause}: pass a classifier's file instead"
+        ) from None

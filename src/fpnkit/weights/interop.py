@@ -93,5 +93,5 @@ def _class_names(named: Sequence[str] | None, count: int) -> tuple[str, ...]:
     names = tuple(named or coco_classes())
     if len(names) != count:
         given = f"{len(names)} names were given" if named else "only COCO's 80 are known"
-        raise ConfigError(f"the checkpoint has {count} classes and {given}: name all classes in its order")
+        raise ConfigError(f"the checkpoint has {count} classes and {given}: name all, in its order: classes=NAMES")
     return names

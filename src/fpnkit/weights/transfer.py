@@ -53,11 +53,11 @@ def transfer_weights(detector: Detector, classes: Sequence[str], path: Path) -> 
     theirs = {name.casefold(): label for label, name in enumerate(card.classes)}
     pairs = {label: theirs[name.casefold()] for label, name in enumerate(classes) if name.casefold() in theirs}
     own = detector.state_dict()
-    for layer in detector.class_layers():
-        for key in (f"{layer.name}.weight", f"{layer.name}.bias"):
-            if key in own and key in state:
-                state[key] = _rows(key, own[key], state[key], pairs, layer, len(card.classes), path)
-    _require_same(own, state, card, path)
+    layers = {f"{each.name}.{part}": each for each in detector.class_layers() for part in ("weight", "bias")}
+    layers = {key: layer for key, layer in layers.items() if key in own}
+    _require_same(own, state, layers, card, path)
+    for key, layer in layers.items():
+        state[key] = _rows(own[key], state[key], pairs, layer)
     fill(detector, state, path)
     known = set(pairs.values())
     return Transfer(
@@ -68,16 +68,8 @@ def transfer_weights(detector: Detector, classes: Sequence[str], path: Path) -> 
     )
 
 
-def _rows(
-    key: str, own: Tensor, theirs: Tensor, pairs: dict[int, int], layer: ClassLayer, classes: int, path: Path
-) -> Tensor:
+def _rows(own: Tensor, theirs: Tensor, pairs: dict[int, int], layer: ClassLayer) -> Tensor:
     """Our rows, with theirs where a class is the same, and for the background behind them."""
-    expected = (classes * layer.rows + layer.background, *own.shape[1:])
-    if tuple(theirs.shape) != expected:
-        raise CheckpointError(
-            f"{path}: {key} has shape {tuple(theirs.shape)}, expected {expected} for its {classes} classes: "
-            "weights to start from must be of the same architecture"
-        )
     made = own.clone()
     if layer.background:
         made[-1] = theirs[-1]
@@ -86,17 +78,25 @@ def _rows(
     return made
 
 
-def _require_same(own: dict[str, Tensor], state: dict[str, Tensor], card: ModelCard, path: Path) -> None:
-    """Name the first tensor that differs, in the order of the detector."""
+def _require_same(
+    own: dict[str, Tensor], state: dict[str, Tensor], layers: dict[str, ClassLayer], card: ModelCard, path: Path
+) -> None:
+    """Name the first tensor that differs, in the order of the detector; class layers have as many rows as classes."""
     for name in [*own, *state]:
-        ours, theirs = own.get(name), state.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape:
-            found = "nothing" if theirs is None else f"shape {tuple(theirs.shape)}"
-            wanted = "nothing" if ours is None else f"shape {tuple(ours.shape)}"
+        wanted = tuple(own[name].shape) if name in own else None
+        found = tuple(state[name].shape) if name in state else None
+        if name in layers and wanted:
+            wanted = (len(card.classes) * layers[name].rows + layers[name].background, *wanted[1:])
+        if wanted != found:
             raise CheckpointError(
-                f"{path}: of another architecture ({card.name}): at {name} the model has {wanted}, the weights have "
-                f"{found}: train the model of these weights, or start from weights of your model or of its backbone"
+                f"{path}: of another architecture ({card.name}): at {name} the model has {_described(wanted)}, the "
+                f"weights have {_described(found)}: train the model of these weights, or start from weights of your "
+                "model or of its backbone"
             )
+
+
+def _described(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else f"shape {shape}"
 
 
 def _some(classes: Sequence[str], most: int = 10) -> str:
