@@ -151,11 +151,13 @@ def test_proposals_keep_their_promises(detector):
         assert len(found) <= 10
 
 
-def test_more_proposals_do_not_change_what_is_found(detector):
+@pytest.mark.parametrize("count", [60, 5])
+def test_the_number_of_proposals_does_not_change_what_is_found(detector, count):
     batch = batch_of((64, 64))
-    (few,), ((_, many),) = detector.detect(batch), detector.detect_and_propose(batch, proposals=60)
-    assert torch.equal(few.boxes_xyxy, many.boxes_xyxy)
-    assert torch.equal(few.scores, many.scores)
+    (usual,), ((proposals, found),) = detector.detect(batch), detector.detect_and_propose(batch, proposals=count)
+    assert torch.equal(usual.boxes_xyxy, found.boxes_xyxy)
+    assert torch.equal(usual.scores, found.scores)
+    assert len(proposals.scores) == 5 if count == 5 else 20 < len(proposals.scores) <= 60
 
 
 def test_forward_has_fixed_sizes_and_agrees_with_detect(detector):

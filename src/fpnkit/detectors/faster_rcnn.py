@@ -75,11 +75,11 @@ class FasterRCNN(PyramidNetwork, Detector):
         """
         require_inference_mode(self)
         features = self.features(batch.images)
-        made = self.rpn.proposals(features, padded_hw(batch.images), batch.sizes_hw, count=proposals)
         used = self.rpn.config.proposals
-        seen = Proposals(made.boxes_xyxy[:, :used], made.scores[:, :used], made.valid[:, :used])
-        found = self._detected(features, seen, batch.sizes_hw)
-        return [(made[i][made.valid[i]], found[i].unpadded()) for i in range(len(batch))]
+        made = self.rpn.proposals(features, padded_hw(batch.images), batch.sizes_hw, count=max(used, proposals))
+        found = self._detected(features, _best(made, used), batch.sizes_hw)
+        wanted = _best(made, proposals)
+        return [(wanted[i][wanted.valid[i]], found[i].unpadded()) for i in range(len(batch))]
 
     def losses(self, batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
         """The losses of joint training: `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`, and of a cascade more."""
@@ -131,3 +131,7 @@ class FasterRCNN(PyramidNetwork, Detector):
 
     def _detected(self, features: Features, proposals: Proposals, sizes_hw: Tensor) -> Detections:
         return self.roi.detect(features, proposals, sizes_hw, self.postprocess)
+
+
+def _best(made: Proposals, count: int) -> Proposals:
+    return Proposals(made.boxes_xyxy[:, :count], made.scores[:, :count], made.valid[:, :count])

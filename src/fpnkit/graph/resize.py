@@ -99,7 +99,7 @@ def with_resize(model: Any, config: PreprocessConfig, outputs: Sequence[OutputSp
 
 def _restoring(outputs: Sequence[OutputSpec], width: int) -> dict[str, str]:
     """The text behind the network: boxes are brought to the image's own pixels, all else is passed on."""
-    types = {"count": "int64[batch]"}
+    types = {}
     lines = ["x_and_y = Constant <value_ints = [0, 1]> ()"]
     lines += [f"{name}_xy = Gather ({name}, x_and_y)" for name in ("scale", "border")]
     for spec in outputs:
@@ -111,6 +111,7 @@ def _restoring(outputs: Sequence[OutputSpec], width: int) -> dict[str, str]:
             lines += [f"{spec.name} = Min (scaled_{spec.name}, border{suffix})"]
         else:
             lines += [f"{spec.name} = Identity (network_{spec.name})"]
+    types["count"] = "int64[batch]"
     lines += ["count = Identity (network_count)"]
     return {
         "given": ", ".join(f"{kind} network_{name}" for name, kind in types.items()),
