@@ -23,16 +23,16 @@ from typing import Any
 import torch
 
 from fpnkit.backbones import Backbone
-from fpnkit.data.images import read_image
+from fpnkit.data.images import as_rgb_array, read_image
 from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.data.samples import sample_images
-from fpnkit.data.tensors import to_tensor
 from fpnkit.detectors import FasterRCNN
 from fpnkit.device import machine
 from fpnkit.files import write_bytes, write_json
 from fpnkit.heads import CascadeHead, RPNHead
-from fpnkit.inference.engines import Engine, TorchEngine
+from fpnkit.inference.engines import Engine
 from fpnkit.inference.predictor import find_model, load
+from fpnkit.inference.torch_engine import TorchEngine
 from fpnkit.pictures.plots import new_figure, write_figure
 from fpnkit.pyramids import FPN
 from fpnkit.weights.checkpoint import load_weights
@@ -82,7 +82,7 @@ def in_own_process(what: str, value: float, engine: str) -> dict[str, Any]:
 def measured(what: str, value: float, name: str) -> dict[str, float]:
     """Milliseconds an image, boxes found, peak of memory in MiB."""
     engine, config, count = prepared(what, value, name)
-    image = to_tensor(read_image(sample_images()[0]).resize((config.long_side, config.short_side)))
+    image = as_rgb_array(read_image(sample_images()[0]).resize((config.long_side, config.short_side)))
     run: Callable[[], list] = lambda: engine.detect([image] * count, config)  # noqa: E731
     run()
     times = []
@@ -93,7 +93,7 @@ def measured(what: str, value: float, name: str) -> dict[str, float]:
     return {
         "least": min(times),
         "median": statistics.median(times),
-        "boxes": float(len(found[0])),
+        "boxes": float(len(found[0]["scores"])),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -108,8 +108,7 @@ def prepared(what: str, value: float, name: str) -> tuple[Engine, PreprocessConf
     if what == "RoIs":
         detector.rpn.config = replace(detector.rpn.config, proposals=int(value), per_level=max(500, int(value)))
     elif what.startswith("least score"):
-        last = detector.roi.stages[-1]
-        last.config = replace(last.config, min_score=value)
+        detector.postprocess = replace(detector.postprocess, min_score=value)
     elif what == "pyramid levels":
         detector = with_levels(int(value))
     return TorchEngine(detector, torch.device("cpu"), "float32"), config, int(value) if "batch" in what else 1
@@ -122,8 +121,8 @@ def with_levels(count: int) -> FasterRCNN:
     kept = template.backbone.levels[5 - count :]
     pyramid = FPN(kept, channels=template.pyramid.levels[0].channels)
     rpn = RPNHead(pyramid.levels, template.rpn.config)
-    stages, config = len(template.roi.stages), template.roi.config
-    roi = CascadeHead(pyramid.levels, 1, stages=stages, roi_levels=len(kept), config=config)
+    config, cascade = template.roi.config, template.roi.cascade
+    roi = CascadeHead(pyramid.levels, 1, roi_levels=len(kept), config=config, cascade=cascade)
     return FasterRCNN(backbone=_Some(template.backbone, kept), pyramid=pyramid, rpn=rpn, roi=roi).eval()
 
 

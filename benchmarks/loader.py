@@ -19,15 +19,13 @@ from typing import Any
 import torch
 
 from fpnkit.data.annotated import AnnotatedImages
-from fpnkit.data.augment import Augment, AugmentConfig
-from fpnkit.data.images import read_image
+from fpnkit.data.augment import Augment, AugmentConfig, record_tensor
 from fpnkit.data.loader import make_training_loader
 from fpnkit.data.preprocess import Preprocess
 from fpnkit.data.read import read_data
-from fpnkit.data.tensors import to_tensor
 from fpnkit.device import machine
 from fpnkit.files import write_json
-from fpnkit.zoo import default_preprocess
+from fpnkit.zoo import preset
 
 BATCH, IMAGES = 8, 320
 
@@ -41,7 +39,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     data = read_data(arguments.data, images_dir=arguments.images)
-    preprocess, augment = Preprocess(default_preprocess("faster_rcnn_r50_fpn")), AugmentConfig(crop=arguments.crop)
+    preprocess, augment = Preprocess(preset("faster_rcnn_r50_fpn").preprocess), AugmentConfig(crop=arguments.crop)
     rates = {workers: rate(data, preprocess, augment, workers) for workers in processes()}
     parts = milliseconds(data, preprocess, augment)
     for workers, images in rates.items():
@@ -82,9 +80,10 @@ def milliseconds(data: AnnotatedImages, preprocess: Preprocess, augment: Augment
         return result
 
     for record in data.records[:IMAGES]:
-        image = timed("decode", lambda record=record: to_tensor(read_image(record.path)))
+        image = timed("decode", lambda record=record: record_tensor(record))
         crop, *_ = timed("augment", lambda image=image, record=record: change(image, record))
-        timed("normalise", lambda crop=crop, image=image: preprocess.batch([crop], [tuple(image.shape[1:])]))
+        hw = tuple(image.shape[1:])
+        timed("normalise", lambda crop=crop, hw=hw: preprocess.normalise(preprocess.pixels([crop], [hw])))
     return {part: statistics.median(each) for part, each in times.items()}
 
 

@@ -31,15 +31,14 @@ from torchvision.models import detection
 from fpnkit.data.images import read_image
 from fpnkit.data.preprocess import PreprocessConfig
 from fpnkit.data.samples import sample_images
-from fpnkit.data.tensors import to_tensor
-from fpnkit.detectors import FasterRCNN
+from fpnkit.detectors import Detector
 from fpnkit.device import machine
 from fpnkit.files import write_bytes, write_json
 from fpnkit.graph.quantize import quantize
 from fpnkit.graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, require
 from fpnkit.graph.write import write_onnx
-from fpnkit.inference.engines import TorchEngine
 from fpnkit.inference.predictor import find_model
+from fpnkit.inference.torch_engine import TorchEngine
 from fpnkit.ops.boxes import iou
 from fpnkit.pictures.plots import new_figure, write_figure
 from fpnkit.weights.checkpoint import load_weights
@@ -116,7 +115,7 @@ def large_variants(folder: Path, *, quick: bool) -> dict[str, Run]:
     return variants | {
         "torchvision, OpenVINO float32": openvino_run(peer, (image / 255).numpy(), "f32"),
         "torchvision, ONNX Runtime float32": onnx_run(peer, (image / 255).numpy()),
-        "fpnkit eager, float32": lambda: eager.detect([image], preprocess),
+        "fpnkit eager, float32": lambda: eager.detect([image.permute(1, 2, 0).numpy()], preprocess),
         "fpnkit, OpenVINO float32": run_of(OpenVinoRuntime(ours), pixels, sizes),
         "fpnkit, ONNX Runtime float32": run_of(OnnxRuntime(ours), pixels, sizes),
         "fpnkit, 300 RoIs, OpenVINO bf16": run_of(OpenVinoRuntime(few, precision="bf16"), pixels, sizes),
@@ -170,7 +169,7 @@ def interleaved(variants: dict[str, Run], rounds: int, until: float) -> dict[str
     }
 
 
-def written(folder: Path, detector: FasterRCNN, preprocess: PreprocessConfig) -> tuple[Path, Path]:
+def written(folder: Path, detector: Detector, preprocess: PreprocessConfig) -> tuple[Path, Path]:
     """The detector's ONNX graph of any size, and the same in int8, calibrated with the sample photographs."""
     folder.mkdir()
     onnx, paths = require("onnx"), (folder / "float32.onnx", folder / "int8.onnx")
@@ -213,12 +212,12 @@ def standardise(layer: nn.Module, deviation: float, run: Run) -> None:
 
 
 def require_equal(theirs: dict[str, Tensor], ours: tuple[np.ndarray, ...]) -> None:
-    """Stop unless nearly all detections of both have a twin."""
+    """Stop unless nearly all detections of both have a match."""
     boxes_xyxy, scores, labels, _, (count,) = (torch.from_numpy(each) for each in ours)
     overlaps = iou(theirs["boxes"], boxes_xyxy[0, :count]) * (theirs["labels"][:, None] == labels[0, :count] + 1)
     near = (theirs["scores"][:, None] - scores[0, :count]).abs() < 1e-3
-    twins = (overlaps > 0.99) & near
-    rate = min(twins.any(dim=side).double().mean().item() for side in (0, 1))
+    matches = (overlaps > 0.99) & near
+    rate = min(matches.any(dim=side).double().mean().item() for side in (0, 1))
     print(f"{count} detections, {100 * rate:.1f} % of them the same in torchvision and in ours, both in float32")
     if count < 50 or rate < 0.97:
         raise SystemExit("the two do not find the same: nothing is worth timing")
@@ -228,7 +227,7 @@ def photo(size: tuple[int, int], number: int = 0) -> Tensor:
     """(3, height, width) uint8: a sample photograph, enlarged; mirrored ones come after all were used."""
     paths = sample_images()
     picture = read_image(paths[number % len(paths)]).resize(size[::-1])
-    image = to_tensor(picture)
+    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return image.flip(2) if number >= len(paths) else image
 
 

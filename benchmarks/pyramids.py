@@ -11,24 +11,24 @@ from pathlib import Path
 import torch
 
 from fpnkit.files import write_json
-from fpnkit.pyramids import FPN, PAN, BiFPN, FeatureHierarchy, FinestLevel, ImagePyramid, SingleMap, TopDownOnly
+from fpnkit.pyramids import PyramidConfig
 from fpnkit.studies import StudyConfig
 from fpnkit.studies.costs import measure_costs
 from fpnkit.studies.report import cost_cells, cost_headings
 from fpnkit.studies.tasks import make_task
 
 PYRAMIDS = {
-    "FPN": FPN,
-    "FPN, residual connections": lambda levels, channels: FPN(levels, channels, connection="residual"),
-    "FPN, P6 and P7 by convolution": lambda levels, channels: FPN(levels, channels, extra="conv_c5", extra_levels=2),
-    "ImagePyramid, C4 at 2, 1, 0.5": lambda levels, channels: ImagePyramid(levels, channels, level="c4"),
-    "SingleMap, C4": lambda levels, channels: SingleMap(levels, channels, level="c4"),
-    "SingleMap, C5": SingleMap,
-    "FeatureHierarchy": FeatureHierarchy,
-    "TopDownOnly": TopDownOnly,
-    "FinestLevel": FinestLevel,
-    "PAN": PAN,
-    "BiFPN, 3 rounds": BiFPN,
+    "FPN": PyramidConfig(name="fpn"),
+    "FPN, residual connections": PyramidConfig(name="fpn", options={"connection": "residual"}),
+    "FPN, P6 and P7 by convolution": PyramidConfig(name="fpn", options={"extra": "conv_c5", "extra_levels": 2}),
+    "ImagePyramid, C4 at 2, 1, 0.5": PyramidConfig(name="image_pyramid", options={"level": "c4"}),
+    "SingleMap, C4": PyramidConfig(name="single_map", options={"level": "c4"}),
+    "SingleMap, C5": PyramidConfig(name="single_map"),
+    "FeatureHierarchy": PyramidConfig(name="feature_hierarchy"),
+    "TopDownOnly": PyramidConfig(name="top_down_only"),
+    "FinestLevel": PyramidConfig(name="finest_level"),
+    "PAN": PyramidConfig(name="pan"),
+    "BiFPN, 3 rounds": PyramidConfig(name="bifpn"),
 }
 
 
@@ -41,9 +41,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     config = StudyConfig(backbone=arguments.backbone, channels=arguments.channels, frozen_stages=0)
-    tasks = {
-        name: make_task("rpn", pyramid, config, 1, fill=lambda backbone: None) for name, pyramid in PYRAMIDS.items()
-    }
+    tasks = {name: make_task(config.spec("rpn", pyramid), 1) for name, pyramid in PYRAMIDS.items()}
     costs = measure_costs(tasks, arguments.side)
     print(f"| {' | '.join(['pyramid', *cost_headings()])} |")
     print("|---" * (1 + len(cost_headings())) + "|")

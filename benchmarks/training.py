@@ -33,7 +33,7 @@ from fpnkit.device import choose_device, machine, mixed_precision
 from fpnkit.files import write_json
 from fpnkit.structures import ImageBatch, Targets
 from fpnkit.training.optimize import Optimizer, OptimizerConfig
-from fpnkit.zoo import default_preprocess, from_state
+from fpnkit.zoo import from_state, preset
 
 MODEL = "torchvision_r50_fpn"
 PRECISIONS = ("float32", "bf16")
@@ -84,7 +84,7 @@ def main() -> None:
 def some_batches(arguments: argparse.Namespace, device: torch.device) -> list[tuple[ImageBatch, Targets]]:
     """As `fpnkit train` makes them."""
     data = read_data(arguments.data, images_dir=arguments.images)
-    preprocess = Preprocess(default_preprocess(MODEL))
+    preprocess = Preprocess(preset(MODEL).preprocess)
     loader, _ = make_training_loader(
         data,
         preprocess,
@@ -119,7 +119,11 @@ def ours(state: dict[str, torch.Tensor], device: torch.device, *, compiled: bool
 
 def compile_parts(detector: FasterRCNN) -> None:
     """In five pieces: as one, the compiler of PyTorch 2.11 fails."""
-    pieces = {detector: ("features",), detector.rpn: ("propose", "losses"), detector.roi: ("draw", "learn")}
+    pieces = {
+        detector: ("features",),
+        detector.rpn: ("propose", "losses"),
+        detector.roi: ("sample_rois", "losses_of_rois"),
+    }
     for part, methods in pieces.items():
         for name in methods:
             setattr(part, name, torch.compile(getattr(part, name), fullgraph=True))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..outputs import BASE_OUTPUTS, OutputSpec, Postprocess
-from ..structures import ClassLayer, Detections, ImageBatch, Inspection, Proposals, Targets
+from ..structures import ClassLayer, Detections, ImageBatch, Inspection, LevelSpec, Proposals, Targets
 
 
 class Detector(nn.Module, ABC):
@@ -87,9 +87,13 @@ class Detector(nn.Module, ABC):
         """
         raise ConfigError(f"{type(self).__name__} has no pyramid levels that could be shown")
 
-    def assign_levels(self, boxes_xyxy: Tensor) -> Tensor:
-        """The k of the level that an object of each box is read from: (K, 4) pixels of the network -> (K,) int64.
+    def assign_levels(self, boxes_xyxy: Tensor) -> tuple[tuple[LevelSpec, ...], Tensor]:
+        """Which level reads an object of each box, where that depends on its size.
 
+        Args:
+            boxes_xyxy: (K, 4) pixels of the network's input.
+        Returns:
+            The levels that objects are read from, finest first, and the index (K,) int64 of each box's among them.
         Raises:
             ConfigError: the detector does not go by size.
         """

@@ -17,6 +17,7 @@ from ..structures import (
     Features,
     ImageBatch,
     Inspection,
+    LevelSpec,
     Proposals,
     Targets,
 )
@@ -104,10 +105,9 @@ class FasterRCNN(PyramidNetwork, Detector):
         detections = [found[index].unpadded() for index in range(len(batch))]
         return Inspection(detections, features, self.rpn.responses(features, logits))
 
-    def assign_levels(self, boxes_xyxy: Tensor) -> Tensor:
+    def assign_levels(self, boxes_xyxy: Tensor) -> tuple[tuple[LevelSpec, ...], Tensor]:
         """See `Detector.assign_levels`: eq. 1."""
-        numbers = torch.tensor([level.number for level in self.roi.levels], device=boxes_xyxy.device)
-        return numbers[self.roi.assign_levels(boxes_xyxy)]
+        return self.roi.levels, self.roi.assign_levels(boxes_xyxy)
 
     def steps(self, images: Tensor, sizes_hw: Tensor) -> Iterator[str]:
         """See `Detector.steps`."""

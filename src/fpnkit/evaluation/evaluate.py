@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..data.annotated import AnnotatedImages, Record, require_objects
-from ..data.images import MAX_PIXELS, as_rgb_array
+from ..data.images import MAX_PIXELS
 from ..data.pixels import PreprocessConfig
-from ..data.read import wrong_size
-from ..errors import DataError
+from ..data.read import read_record
 from ..inference.engines import Engine
 from ..inference.predictor import plain, singular
 from ..outputs import Arrays
@@ -129,13 +128,13 @@ def _read_ahead(
 ) -> Iterator[tuple[Sequence[Record], list[np.ndarray]]]:
     """Each group with its images, which threads read while others are computed."""
     if not workers:
-        yield from ((group, [_read(record, max_pixels) for record in group]) for group in groups)
+        yield from ((group, [read_record(record, max_pixels=max_pixels) for record in group]) for group in groups)
         return
     waiting: deque[tuple[Sequence[Record], list[Future[np.ndarray]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for group in groups:
-                waiting.append((group, [pool.submit(_read, record, max_pixels) for record in group]))
+                waiting.append((group, [pool.submit(read_record, record, max_pixels=max_pixels) for record in group]))
                 if len(waiting) > workers:
                     yield _done(waiting.popleft())
             while waiting:
@@ -148,10 +147,3 @@ def _read_ahead(
 
 def _done(group: tuple[Sequence[Record], list[Future[np.ndarray]]]) -> tuple[Sequence[Record], list[np.ndarray]]:
     return group[0], [future.result() for future in group[1]]
-
-
-def _read(record: Record, max_pixels: int) -> np.ndarray:
-    image = as_rgb_array(record.path, max_pixels=max_pixels)
-    if reason := wrong_size(record, (image.shape[1], image.shape[0])):
-        raise DataError(f"{record.path}: {reason}")
-    return image

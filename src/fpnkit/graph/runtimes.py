@@ -73,8 +73,10 @@ class OpenVinoRuntime:
     def __init__(
         self, path: Path, *, precision: str = "float32", cache: Path | None = None, threads: int = 0, streams: int = 1
     ) -> None:
-        settings = {"precision": precision, "cache": cache, "threads": threads, "streams": streams}
-        self._settings = (path, settings)
+        self._settings: tuple[Path, dict[str, Any]] = (
+            path,
+            {"precision": precision, "cache": cache, "threads": threads, "streams": streams},
+        )
         openvino = require("openvino")
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",

@@ -91,13 +91,12 @@ def eq1_steps(detector: Detector) -> list[Eq1Step]:
 
     sides = np.logspace(0, 14, 14 * 4096 + 1, base=2, dtype=np.float32)
     squares = torch.from_numpy(np.stack([np.zeros_like(sides)] * 2 + [sides] * 2, axis=1))
-    numbers = detector.assign_levels(squares.to(next(detector.parameters()).device)).cpu().numpy()
-    found, starts = np.unique(numbers, return_index=True)
-    borders = [0.0, *(float(sides[start]) for start in starts[1:]), math.inf]
-    strides = {level.number: level.stride for level in detector.pyramid.levels}
+    levels, index = detector.assign_levels(squares.to(next(detector.parameters()).device))
+    counts = [int((index < place).sum()) for place in range(1, len(levels))]
+    borders = [0.0, *(float(sides[count]) if count < len(sides) else math.inf for count in counts), math.inf]
     return [
-        Eq1Step(int(number), strides[int(number)], low, high)
-        for number, low, high in zip(found, borders, borders[1:], strict=False)
+        Eq1Step(level.number, level.stride, low, high)
+        for level, low, high in zip(levels, borders, borders[1:], strict=False)
     ]
 
 
