@@ -9,6 +9,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import itertools
 import os
 import pkgutil
 import re
@@ -179,16 +180,29 @@ def as_docstring(_app, what, _name, _object, _options, lines):
 def as_rst(text):
     """Lines of a docstring as reStructuredText; indented paragraphs and drawings are code."""
     paragraphs = re.split(r"\n\s*\n", text.rstrip())
-    return [line for paragraph in paragraphs for line in [*one_paragraph(paragraph), ""]]
+    lines = []
+    for code, group in itertools.groupby(
+        paragraphs, lambda each: bool(re.match(" {4}", each) or re.search("[─│]", each))
+    ):
+        whole = "\n\n".join(group)
+        lines += [*(code_block(whole) if code else prose(whole)), ""]
+    return lines
 
 
-def one_paragraph(text):
-    """A paragraph of `as_rst`."""
-    if text.startswith("    ") or re.search("[─│]", text):
-        return [f".. code-block:: {language_of(text)}", "", *indent(dedent(text), "    ").split("\n")]
-    text = re.sub(
-        r"^( *)Returns:\n +", r"\n\1:returns: ", text, flags=re.M
-    )  # napoleon takes words before a colon for a type
+def code_block(text):
+    """Code, or a drawing."""
+    try:
+        ast.parse(dedent(text))
+        language = "python"
+    except SyntaxError:
+        language = "text"
+    return [f".. code-block:: {language}", "", *indent(dedent(text), "    ").split("\n")]
+
+
+def prose(text):
+    """Sections, and Markdown's backticks."""
+    # napoleon takes words before a colon for a type
+    text = re.sub(r"^( *)Returns:\n +", r"\n\1:returns: ", text, flags=re.M)
     text = re.sub(r"^Source: (.+(?:\n(?!\w+:$).+)*)", source_field, text, flags=re.M)
     text = re.sub(r"^( +\w+), (\w+): ", r"\1,\2: ", text, flags=re.M)
     parts = re.split(r"(`[^`]+`)", text)
@@ -200,15 +214,6 @@ def one_paragraph(text):
 def source_field(found):
     """`Source: ...` as a field; its further lines stand no deeper in our docstrings."""
     return "\n:Source: " + re.sub(r"\n *", "\n    ", found[1])
-
-
-def language_of(text):
-    """python where it is."""
-    try:
-        ast.parse(dedent(text))
-    except SyntaxError:
-        return "text"
-    return "python"
 
 
 def add_contents(_app, docname, source):

@@ -18,13 +18,25 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "src/fpnkit/zoo/weights/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-FEW_STEPS = {"minutes=20": "steps=2, batch_size=2, crop=128, workers=0"}
-"""What a document says -> what its test runs."""
+SMALL_TRAINING = 'steps=2, batch_size=2, crop=128, workers=0, model="faster_rcnn_lite0_fpn", weights="random"'
+"""What the test of a document runs where that says `minutes=20`."""
+
+MINUTES = ("python.md",)
+"""Documents whose code takes minutes: they train and export."""
 
 
 def blocks(path: Path, language: str) -> str:
     """All fenced blocks of a language, in order: later ones may use the names of earlier ones."""
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.M | re.S))
+
+
+def documents_with_code() -> list:
+    """Each document with Python code, marked as slow where it is."""
+    return [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.name in MINUTES else [])
+        for path in DOCUMENTS
+        if blocks(path, "python")
+    ]
 
 
 def make_cells(folder: Path) -> None:
@@ -42,7 +54,7 @@ def make_cells(folder: Path) -> None:
         (folder / f"{split}.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", documents_with_code())
 def test_python_blocks_run(path, tmp_path, monkeypatch):
     code = blocks(path, "python")
     for name in ("street.jpg", "photo.jpg"):
@@ -52,9 +64,7 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
         assert main(["export", "default", "--resize", "--out", "person-whole"]) == 0
     if "cells" in code:
         make_cells(tmp_path / "cells")
-    for said, run in FEW_STEPS.items():
-        code = code.replace(said, run)
-    exec(compile(code, str(path), "exec"), {})
+    exec(compile(code.replace("minutes=20", SMALL_TRAINING), str(path), "exec"), {})
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
