@@ -119,3 +119,18 @@ def test_constants_that_were_not_the_heads_stay():
     names = {each.name for each in made.graph.initializer}
     split_first_layer(made)
     assert {each.name for each in made.graph.initializer} == names
+
+
+def test_every_head_of_a_cascade_is_split():
+    second = """
+  maps_2 = Concat <axis = 0> (other_map, one_map)
+  flat_2 = Reshape (maps_2, shape)
+  linear_2 = Gemm <transB = 1> (flat_2, weight, bias)
+  active_2 = Relu (linear_2)
+  found = Add (active, active_2)
+"""
+    made = model(PLAIN.replace("found = Relu", "active = Relu") + second)
+    before = run(made)
+    split_first_layer(made)
+    assert readers_of_pooled(made) == ["Flatten"] * 4
+    np.testing.assert_allclose(run(made), before, atol=1e-5)

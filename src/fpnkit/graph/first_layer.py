@@ -21,13 +21,23 @@ def split_first_layer(model: Any) -> None:
             anything but flattening, a fully connected layer and ReLU, and there alone, they stay as they are.
     """
     graph = model.graph
+    while (found := _splittable(graph)) is not None:  # each split replaces the nodes: a cascade has several
+        concat, chain = found
+        shape = chain[0].input[1]  # that pooled maps are brought into
+        _split(graph, concat, chain)
+        if shape not in _read(graph):
+            _remove_constant(graph, shape)
+
+
+def _splittable(graph: Any) -> tuple[Any, list[Any]] | None:
+    """A concatenation of pooled maps, and what stands behind it, where it can be moved."""
     pooled = {output for node in graph.node if node.op_type == "RoiAlign" for output in node.output}
-    for concat in [node for node in graph.node if node.op_type == "Concat" and pooled.issuperset(node.input)]:
-        if _attributes(concat)["axis"].i == 0 and (chain := _first_layer(graph, concat)) is not None:
-            _split(graph, concat, chain)
-            shape = chain[0].input[1]  # that pooled maps were brought into
-            if shape not in _read(graph):
-                _remove_constant(graph, shape)
+    for node in graph.node:
+        if node.op_type == "Concat" and pooled.issuperset(node.input) and _attributes(node)["axis"].i == 0:
+            chain = _first_layer(graph, node)
+            if chain is not None:
+                return node, chain
+    return None
 
 
 def _first_layer(graph: Any, concat: Any) -> list[Any] | None:
