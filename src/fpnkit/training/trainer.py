@@ -151,7 +151,7 @@ class Trainer:
         self.step, self.epoch, self.best_ap, self.stale = 0, 0, -1.0, 0
         self._circumstances = circumstances(train_data, val_data, self.device, self.distributed.size)
         self._watcher, self._should_stop = Watcher(), lambda: False
-        self._saved, self._stop_agreed = time.monotonic(), False
+        self._saved, self._stopping = time.monotonic(), False
         self._first_step, self._first_step_ended = 0, 0.0
 
     @property
@@ -179,7 +179,8 @@ class Trainer:
 
         Args:
             watcher: is told how it goes, in the main process.
-            should_stop: asked after each step and each evaluated image. Of several processes any one can stop all.
+            should_stop: asked before and after each step and before each evaluated image. Of several processes any one can
+                stop all.
         Returns:
             True when finished; False when stopped, with a checkpoint left to resume from.
         Raises:
@@ -188,7 +189,7 @@ class Trainer:
             FpnkitError: the loss is not finite; the step, the image, its boxes and the terms are named.
         """
         self._watcher = watcher if watcher and self.distributed.is_main else Watcher()
-        self._should_stop, self._stop_agreed = should_stop, False
+        self._should_stop, self._stopping = should_stop, False
         if self.step == 0:
             torch.manual_seed(self.config.seed)  # whatever was computed since the detector was made
         self.folder.open(self._config_file(), self.command, step=self.step, epoch=self.epoch)
@@ -328,8 +329,10 @@ class Trainer:
             self._watcher.on_note(f"{step_seconds:.2f} s a step: about {duration(seconds)} left, evaluations included")
 
     def _stops(self) -> bool:
-        """Whether to stop now; several processes do where all know it, so that they stop at the same step."""
-        return self._should_stop() if self.distributed.size == 1 else self._stop_agreed
+        """Whether to stop now. Several processes ask in the all-reduce of a step, so that they stop at the same one."""
+        if self.distributed.size == 1 and not self._stopping:
+            self._stopping = self._should_stop()
+        return self._stopping
 
     def _epoch(self, batches: Batches) -> None:
         self.detector.train()
@@ -382,7 +385,7 @@ class Trainer:
             """Of losses and of the wish to stop, over all processes: the one small all-reduce of a step."""
             stop = values.new_tensor([float(self.distributed.size > 1 and self._should_stop())])
             means = self.distributed.mean(torch.cat([stop, values]))
-            self._stop_agreed = bool(means[0] > 0)
+            self._stopping = bool(means[0] > 0)
             return means[1:]
 
         try:
@@ -434,6 +437,7 @@ class Trainer:
             self.evaluated, on_images=self._watcher.on_evaluated_images, should_stop=self._should_stop
         )
         if result is None:
+            self._stopping = True
             return False
         self.folder.add_metrics(self.step, epoch, result.metrics)
         self.folder.draw_evaluation(result, self.validation.data)
