@@ -11,9 +11,10 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from .boxes import iou
+from .operators import register
 
 
-@torch.library.custom_op("fpnkit::nms_keep", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
+@register("fpnkit::nms_keep")
 def nms_keep(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Which boxes survive greedy NMS, row by row.
 

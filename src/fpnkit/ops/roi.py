@@ -13,6 +13,7 @@ from torchvision.ops import roi_align
 
 from ..errors import ShapeError
 from .boxes import area
+from .operators import register
 
 K0 = 4
 CANONICAL_SIZE = 224.0
@@ -39,7 +40,7 @@ def roi_levels(rois_xyxy: Tensor, strides: Sequence[int], *, canonical_size: flo
     return (widest[..., None] >= coarser).sum(dim=-1)
 
 
-@torch.library.custom_op("fpnkit::multi_level_roi_align", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
+@register("fpnkit::multi_level_roi_align")
 def multi_level_roi_align(
     features: list[Tensor],
     strides: list[int],
@@ -175,7 +176,7 @@ def _by_level(rows: Tensor, level_index: Tensor, levels: int) -> tuple[Tensor, .
     return rows.split(level_index.bincount(minlength=levels).tolist())
 
 
-@torch.library.custom_op("fpnkit::multi_level_roi_align_backward", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
+@register("fpnkit::multi_level_roi_align_backward")
 def _backward_op(
     grad: Tensor,
     rois: Tensor,
