@@ -1,5 +1,6 @@
 """The code in README and docs runs, the commands in them parse, and the names and files that they mention exist."""
 
+import argparse
 import importlib
 import json
 import re
@@ -12,6 +13,8 @@ from PIL import Image
 
 from fpnkit.cli.main import main, make_parser
 from fpnkit.data.samples import FOLDER
+from fpnkit.settings import fields_of
+from fpnkit.training.recipe import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -21,6 +24,9 @@ DOCUMENTS = [
 SMALL_TRAINING = 'steps=2, batch_size=2, crop=128, workers=0, model="faster_rcnn_lite0_fpn", weights="random"'
 """What the test of a document runs where that says `minutes=20`."""
 
+WRITTEN = ("annotations/instances_val2017.json", "docs/benchmarks/training.json")
+"""Files that a document names and a command writes."""
+
 MINUTES = ("python.md",)
 """Documents whose code takes minutes: they train and export."""
 
@@ -28,6 +34,20 @@ MINUTES = ("python.md",)
 def blocks(path: Path, language: str) -> str:
     """All fenced blocks of a language, in order: later ones may use the names of earlier ones."""
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.M | re.S))
+
+
+def inline_only(path: Path) -> str:
+    """A document without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+
+
+def all_options() -> set[str]:
+    """Of every verb."""
+    verbs = next(each for each in make_parser()._actions if isinstance(each, argparse._SubParsersAction)).choices
+    return {option for verb in verbs.values() for action in verb._actions for option in action.option_strings}
+
+
+OPTIONS = all_options()
 
 
 def documents_with_code() -> list:
@@ -84,11 +104,31 @@ def test_links_lead_somewhere(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_of_the_repository_exist(path):
+    for name in set(re.findall(r"`((?:\w+/)+\w+\.(?:py|json|md))\b", path.read_text())):
+        assert name in WRITTEN or any((root / name).exists() for root in (ROOT, ROOT / "src" / "fpnkit")), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_options_exist(path):
+    if path.name == "CHANGELOG.md":
+        pytest.skip("tells of options that are gone")
+    text = re.sub(r"`(?:python|torchrun|make) [^`]*`", "", inline_only(path))
+    for option in set(re.findall(r"`[^`]*?(--[a-z][\w-]*)", text)) - {"--options", "--option"}:
+        assert option in OPTIONS, option
+
+
+def test_the_recipe_is_listed_whole():
+    section = (ROOT / "docs" / "train.md").read_text().split("## The recipe")[1].split("## ")[0]
+    listed = re.findall(r"`([\w.]+)`", "\n".join(row.split("|")[1] for row in section.splitlines() if row[:1] == "|"))
+    assert sorted(listed) == sorted(fields_of(TrainConfig()))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_names_of_fpnkit_exist(path):
     if path.name == "CHANGELOG.md":
         pytest.skip("tells of names that are gone")
-    inline = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
-    for name in set(re.findall(r"`(fpnkit(?:\.\w+)+)", inline)):
+    for name in set(re.findall(r"`(fpnkit(?:\.\w+)+)", inline_only(path))):
         if name not in ("fpnkit.json",):
             assert exists(name), name
 
