@@ -13,6 +13,7 @@ from fpnkit.weights.checkpoint import load_state, load_weights, read_card
 pytest.importorskip("faster_coco_eval")
 
 CLASSES = ["square", "disc"]
+LITE = "faster_rcnn_lite0_fpn"
 
 
 @pytest.fixture(scope="module")
@@ -217,9 +218,46 @@ def test_recipe_fields_are_set_by_name(tmp_path, cli, training, read_json):
 def test_dry_run_tells_the_cost_and_writes_nothing(tmp_path, cli, training):
     outcome = cli(*training(tmp_path / "run", "--dry-run"))
     assert outcome.code == 0
-    for told in ("million parameters", "s a step", "GiB at the peak", "s an evaluation", "6 steps (2 epochs), 2 evaluations, about", "rpn_box"):
+    for told in (
+        "million parameters",
+        "s a step",
+        "GiB at the peak",
+        "s an evaluation",
+        "6 steps (2 epochs), 2 evaluations, about",
+        "rpn_box",
+    ):
         assert told in outcome.out
     assert not (tmp_path / "run").exists()
+
+
+def test_by_default_the_command_fine_tunes_coco80_and_says_so(tmp_path, cli, shapes):
+    data = ("--data", shapes[0].json, "--val", shapes[1].json, "--out", tmp_path / "run", "--device", "cpu")
+    outcome = cli("train", *data, "--crop", 64, "--batch-size", 2, "--workers", 0, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    first, second, *_ = outcome.out.splitlines()
+    assert first.startswith("fine-tunes the shipped coco80; --from WHAT starts from something else: coco80, default, ")
+    assert "new: square, disc" in second
+    assert "2 classes, 402 steps (67 epochs), 12 evaluations" in outcome.out
+
+
+def test_models_are_put_together_by_options(tmp_path, cli, shapes, read_json):
+    data = ("--data", shapes[0].json, "--val", shapes[1].json, "--device", "cpu", "--precision", "float32")
+    recipe = ("--crop", 64, "--batch-size", 2, "--workers", 0, "--set", "steps=1", "val_losses=0")
+    parts = ("--model", LITE, "--backbone", "resnet18", "--pyramid", "pan", "--channels", 24, "--head", "cascade")
+    fields = ("--set", "model.rpn.anchor_scale=6", "model.cascade.stages=2", "model.postprocess.detections=300")
+    outcome = cli("train", *data, *recipe, *parts, *fields, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "cascade_rcnn on resnet18 + pan on cpu: " in outcome.out
+    spec = read_card(tmp_path / "run" / "weights" / "last.safetensors").spec
+    assert (spec.backbone.name, spec.pyramid.name, spec.pyramid.channels) == ("resnet18", "pan", 24)
+    assert (spec.rpn.anchor_scale, spec.cascade.stages, spec.postprocess.detections) == (6, 2, 300)
+    assert read_json(tmp_path / "run" / "config.json")["model"] == spec.as_plain()
+    wrong = (("--pyramid", "pam"), ("--head", "cascades"), ("--backbone", "resnet81"), ("--model", "faster_rcnn_r50"))
+    for option, name in wrong:
+        near = cli("train", *data, *recipe, option, name, "--out", tmp_path / "other")
+        near.refuses(2, name, "did you mean")
+    fits = cli("train", *data, *recipe, *parts, "--from", "coco80", "--out", tmp_path / "other")
+    fits.refuses(3, "of another architecture", "start from weights of your model or of its backbone")
 
 
 def test_training_ends_when_patience_does(tmp_path, cli, training):

@@ -76,8 +76,10 @@ def choose(
     if model is None:
         model = chosen.spec or InitialWeights.parse(DEFAULT_WEIGHTS).spec
     spec = preset(model) if isinstance(model, str) else model
-    config, spec = with_named(config, specialised(spec, **(parts or {})), settings or {})
-    return Choice(model=spec, weights=chosen, config=config, note=_note(chosen, named))
+    if spec is None:
+        raise ConfigError("the weights are of a detector of your own: pass it as model")
+    config, changed = with_named(config, specialised(spec, **(parts or {})), settings or {})
+    return Choice(model=changed or spec, weights=chosen, config=config, note=_note(chosen, named))
 
 
 def with_named(

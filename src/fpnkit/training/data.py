@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ..data.annotated import AnnotatedImages, selected
-from ..data.images import MAX_PIXELS
+from ..data.paths import MAX_PIXELS
 from ..data.read import check_images, find_data, read_data
 from ..errors import ConfigError
 

@@ -94,8 +94,8 @@ def join_processes(device: str) -> Distributed:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
         # Restarted processes must not find the addresses that those before them left in torchrun's store.
-        store, rank, size = next(dist.rendezvous("env://"))
-        store = dist.PrefixStore(f"attempt {_restarts()}", store)
+        store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+        store = dist.PrefixStore(f"attempt {_restarts()}", store)  # type: ignore[attr-defined]
         dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
     return Distributed(dist.get_rank(), size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..data.augment import AugmentConfig
-from ..data.images import MAX_PIXELS
+from ..data.paths import MAX_PIXELS
 from ..errors import ConfigError
 from .optimize import OptimizerConfig
 

@@ -198,7 +198,7 @@ def prepare(
         train_data,
         val_data,
         out,
-        weights=chosen.weights and chosen.weights.text,
+        weights=None if chosen.weights is None else chosen.weights.text,
         distributed=distributed,
         worker_init=worker_init,
         command=command,

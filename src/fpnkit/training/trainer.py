@@ -179,8 +179,8 @@ class Trainer:
 
         Args:
             watcher: is told how it goes, in the main process.
-            should_stop: asked before and after each step and before each evaluated image. Of several processes any one can
-                stop all.
+            should_stop: asked before and after each step and before each evaluated image. Any one of several
+                processes stops all of them.
         Returns:
             True when finished; False when stopped, with a checkpoint left to resume from.
         Raises:
