@@ -44,12 +44,7 @@ class Strided(nn.Module):
 
 
 def detector(
-    pyramid: str = "FPN",
-    kind: type[PyramidNetwork] = FasterRCNN,
-    *,
-    nms_iou: float | None = None,
-    stages: int = 1,
-    head: type[FastRCNNHead] = FastRCNNHead,
+    pyramid: str = "FPN", kind: type[PyramidNetwork] = FasterRCNN, *, nms_iou: float | None = None, stages: int = 1
 ):
     """A detector of three classes in inference mode; `nms_iou` of both heads is by default the usual one of each."""
     torch.manual_seed(0)
@@ -62,14 +57,14 @@ def detector(
             made.features(backbone, torch.randn(2, 3, 128, 160))  # norms with real statistics let the maps through
     rpn = RPNHead(made.levels, RPNConfig(per_level=60, proposals=50, nms_iou=nms_iou or 0.7))
     config = FastRCNNConfig(hidden=16, canonical_size=60)
-    roi = head(made.levels, 3, config=config)
+    roi = FastRCNNHead(made.levels, 3, config=config)
     if stages > 1:
         roi = CascadeHead(made.levels, 3, config=config, cascade=CascadeConfig(stages=stages))
     nn.init.normal_(rpn.objectness.weight, std=0.3)
     nn.init.normal_(rpn.deltas.weight, std=0.1)
-    for each in [each for each in roi.modules() if isinstance(each, FastRCNNHead)]:
-        nn.init.normal_(each.scores.weight, std=1.0)
-        nn.init.normal_(each.deltas.weight, std=0.2)
+    for head in [each for each in roi.modules() if isinstance(each, FastRCNNHead)]:
+        nn.init.normal_(head.scores.weight, std=1.0)
+        nn.init.normal_(head.deltas.weight, std=0.2)
     postprocess = {"postprocess": Postprocess(detections=30, nms_iou=nms_iou or 0.5)}
     heads = {
         RPN: {"rpn": rpn},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
-from functools import partial
+from functools import cache
+from pathlib import Path
 
+import graphs
 import numpy as np
 import pytest
 import tiny
@@ -13,7 +15,7 @@ import torch
 
 from fpnkit.data.pixels import PreprocessConfig
 from fpnkit.errors import ConfigError
-from fpnkit.graph.exported import Exported, read_card
+from fpnkit.graph.exported import Exported
 from fpnkit.graph.write import write_graph
 from fpnkit.inference.engines import Engine
 from fpnkit.inference.graph_cache import open_exported
@@ -22,8 +24,7 @@ from fpnkit.inference.torch_engine import TorchEngine
 from fpnkit.outputs import Postprocess
 
 PREPROCESS = PreprocessConfig(short_side=96, long_side=128, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
-DETECTORS = {"Faster R-CNN": tiny.detector, "without pyramid": tiny.cells}
-ENGINES = ("torch", "onnxruntime", "openvino")
+ENGINES = ("torch", "torch, two stages", "onnxruntime", "openvino")
 CLASSES = ("a", "b", "c")
 
 
@@ -37,27 +38,33 @@ def some_images() -> list[np.ndarray]:
     return made
 
 
-@pytest.fixture(scope="module", params=DETECTORS)
-def engines(request, tmp_path_factory) -> dict[str, Engine]:
-    """One detector in every engine; the graph is opened with the runtimes' own caches in a temporary folder."""
-    detector, folder = DETECTORS[request.param](), tmp_path_factory.mktemp("graph")
-    description = Exported(
-        format="onnx",
-        precision="float32",
-        pixels=True,
-        resizes=False,
-        size_hw=None,
-        model="tiny",
-        classes=CLASSES,
-        preprocess=PREPROCESS,
-        postprocess=detector.postprocess,
-        outputs=detector.outputs,
-    )
-    write_graph(folder, detector, description)
+@pytest.fixture(scope="module", autouse=True)
+def shared_graphs():
+    with graphs.each_made_once():
+        yield
+
+
+detector = cache(tiny.cells)
+
+
+def written(folder: Path, **changes) -> Path:
+    """A folder with the detector's graph."""
+    description = {"format": "onnx", "precision": "float32", "pixels": True, "resizes": False, "size_hw": None}
+    model = {"model": "tiny", "classes": CLASSES, "preprocess": PREPROCESS}
+    model |= {"postprocess": detector().postprocess, "outputs": detector().outputs}
+    write_graph(folder, detector(), Exported(**{**description, **model, **changes}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory) -> dict[str, Engine]:
+    """One detector in every engine, and one of two stages in the one that proposes."""
+    folder = written(tmp_path_factory.mktemp("graph"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FPNKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        graphs = {name: open_exported(folder, engine=name)[0] for name in ENGINES[1:]}
-        yield {"torch": TorchEngine(detector, torch.device("cpu"), "float32"), **graphs}
+        of_graphs = {name: open_exported(folder, engine=name)[0] for name in ("onnxruntime", "openvino")}
+        networks = {"torch": detector(), "torch, two stages": tiny.detector()}
+        yield {name: TorchEngine(each, torch.device("cpu"), "float32") for name, each in networks.items()} | of_graphs
 
 
 def assert_same(found, wanted, atol: float = 1e-3) -> None:
@@ -79,12 +86,12 @@ def test_every_engine_finds_the_same_in_each_images_own_pixels(engines) -> None:
         assert (each["boxes_xyxy"] >= 0).all()
         assert (each["boxes_xyxy"] <= [width, height, width, height]).all()
     assert wanted[0]["boxes_xyxy"].max() > 128  # of the image, not of the network's input
-    for name in ENGINES[1:]:
+    for name in ENGINES[2:]:
         assert_same(engines[name].detect(images, PREPROCESS), wanted)
 
 
 def test_outputs_are_as_announced_by_every_engine(engines) -> None:
-    assert len({(engine.outputs, engine.postprocess) for engine in engines.values()}) == 1
+    assert len({(engines[name].outputs, engines[name].postprocess) for name in ENGINES if "two" not in name}) == 1
     for engine in engines.values():
         for found in engine.detect(some_images(), PREPROCESS):
             assert list(found) == [spec.name for spec in engine.outputs]
@@ -116,24 +123,25 @@ def test_proposals_and_steps_are_given_where_there_are_any(engines, name) -> Non
     engine, images = engines[name], some_images()[:1]
     ((proposals, found),) = engine.detect_and_propose(images, PREPROCESS, proposals=20)
     assert_same([found], engine.detect(images, PREPROCESS), atol=1e-4)
-    two_stage = name == "torch" and hasattr(engine.detector, "rpn")
+    two_stage = "two stages" in name
     assert (proposals is not None) == two_stage
     if two_stage:
         assert proposals["boxes_xyxy"].shape == (20, 4)
         assert proposals["boxes_xyxy"].max() > 128
     steps = engine.time_steps(images, PREPROCESS)
-    assert len(steps) == (0 if name != "torch" else 4 if two_stage else 1)
+    assert len(steps) == (4 if two_stage else name == "torch")
     if not two_stage:
         with pytest.raises(ConfigError, match="no pyramid levels" if name == "torch" else "does not show its features"):
             engine.inspect(images, PREPROCESS)
 
 
-def test_other_outputs_reach_results_and_their_plain_values(engines) -> None:
-    result = Predictor(engines["torch"], CLASSES, PREPROCESS)(some_images()[0], min_score=0.0)
-    names = [spec.name for spec in engines["torch"].outputs[3:]]
-    assert list(result.more) == names
+@pytest.mark.parametrize("name", ENGINES)
+def test_other_outputs_reach_results_and_their_plain_values(engines, name) -> None:
+    result = Predictor(engines[name], CLASSES, PREPROCESS)(some_images()[0], min_score=0.0)
+    others = engines[name].outputs[3:]
+    assert list(result.more) == [spec.name for spec in others]
     assert len(result) > 0
-    for spec in engines["torch"].outputs[3:]:
+    for spec in others:
         assert getattr(result, spec.name) is result.more[spec.name]
         assert {type(each[spec.singular]) for each in result.detections()} <= {int, float, list}
     with pytest.raises(AttributeError, match="no 'marks'"):
@@ -141,12 +149,12 @@ def test_other_outputs_reach_results_and_their_plain_values(engines) -> None:
 
 
 def test_an_engine_of_a_network_that_learns_follows_it_and_gives_its_mode_back() -> None:
-    detector = tiny.detector().train()
-    engine, copying = (TorchEngine(detector, torch.device("cpu"), "float32", live=each) for each in (True, False))
+    learning = tiny.detector().train()
+    engine, copying = (TorchEngine(learning, torch.device("cpu"), "float32", live=each) for each in (True, False))
     before = engine.detect(some_images(), PREPROCESS)
-    assert detector.training
+    assert learning.training
     assert_same(before, copying.detect(some_images(), PREPROCESS))
-    detector.postprocess = Postprocess(detections=2)
+    learning.postprocess = Postprocess(detections=2)
     assert [len(each["scores"]) for each in engine.detect(some_images(), PREPROCESS)] == [2, 2, 2]
     assert_same(copying.detect(some_images(), PREPROCESS), before)
 
@@ -154,21 +162,11 @@ def test_an_engine_of_a_network_that_learns_follows_it_and_gives_its_mode_back()
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_a_graph_that_resizes_restores_every_output_in_pixels(tmp_path, format, monkeypatch) -> None:
     monkeypatch.setenv("FPNKIT_CACHE", str(tmp_path / "cache"))
-    detector, folder = tiny.cells(), tmp_path / "graph"
+    folder, images = tmp_path / "graph", some_images()
     folder.mkdir()
-    make = partial(Exported, format=format, precision="float32", pixels=True, size_hw=None, model="tiny")
-    description = make(
-        resizes=True,
-        classes=CLASSES,
-        preprocess=PREPROCESS,
-        postprocess=detector.postprocess,
-        outputs=detector.outputs,
-    )
-    write_graph(folder, detector, description)
-    assert read_card(folder).outputs == detector.outputs
-    engine = open_exported(folder)[0]
-    images = some_images()
-    model = TorchEngine(detector, torch.device("cpu"), "float32")
+    engine, card = open_exported(written(folder, format=format, resizes=True))
+    assert card.outputs == detector().outputs
+    model = TorchEngine(detector(), torch.device("cpu"), "float32")
     wanted = [each for image in images for each in model.detect([image], PREPROCESS)]
     found = engine.detect(images, PREPROCESS)
     assert_same(found[2:], wanted[2:])  # of the size that needs no resizing

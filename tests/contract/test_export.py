@@ -5,18 +5,22 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import graphs
 import numpy as np
 import pytest
 import tiny
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fpnkit.data.preprocess import PreprocessConfig
-from fpnkit.detectors import RPN, FasterRCNN, FastRCNN
+from fpnkit.data.preprocess import Preprocess, PreprocessConfig
+from fpnkit.detectors import RPN, Detector, FasterRCNN, FastRCNN, Postprocess
 from fpnkit.graph.deploy import DeployGraph
 from fpnkit.graph.exported import Exported
-from fpnkit.graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime, TorchRuntime
+from fpnkit.graph.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
+from fpnkit.graph.torch_runtime import TorchRuntime
 from fpnkit.graph.write import write_graph, write_onnx
+from fpnkit.outputs import BASE_OUTPUTS, OutputSpec
+from fpnkit.structures import ImageBatch, PixelBatch, Targets
 
 PREPROCESS = PreprocessConfig(short_side=96, long_side=128, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 SIZES = [(1, 128, 160), (3, 97, 131), (2, 160, 128), (1, 33, 40), (1, 2, 2), (5, 96, 96)]
@@ -28,35 +32,48 @@ RUNTIMES = {
 }
 
 
-detector = cache(tiny.detector)
+detector, cells = cache(tiny.detector), cache(tiny.cells)
 
 
-def description(**changes) -> Exported:
-    numbers = {"min_score": 0.05, "nms_iou": 0.5, "detections": 30}
-    graph = {"format": "onnx", "precision": "float32", "pixels": True, "resizes": False, "size": None}
+def description(model: Detector | None = None, **changes) -> Exported:
+    model = model or detector()
+    numbers = {"postprocess": model.postprocess, "outputs": model.outputs}
+    graph = {"format": "onnx", "precision": "float32", "pixels": True, "resizes": False, "size_hw": None}
     names = {"model": "tiny", "classes": ("a", "b", "c"), "preprocess": PREPROCESS}
     return Exported(**{**numbers, **graph, **names, **changes})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_graphs():
+    with graphs.each_made_once():
+        yield
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """Keyword arguments of `description` -> the folder with that graph, written once."""
-    made: dict[tuple, Path] = {}
+    made: dict[frozenset, Path] = {}
 
     def write(**changes) -> Path:
-        key = tuple(sorted(changes.items()))
+        key = frozenset(changes.items())
         if key not in made:
             made[key] = tmp_path_factory.mktemp("exported")
-            write_graph(made[key], detector(), description(**changes))
+            write_graph(made[key], changes.get("model") or detector(), description(**changes))
         return made[key]
 
     return write
 
 
-def runtime(written, which: str, **changes) -> Runtime:
-    kind, make = RUNTIMES[which]
-    exported = description(format=kind, **changes)
-    return make(written(format=kind, **changes) / exported.graph)
+@pytest.fixture(scope="module")
+def runtime(written):
+    """Name of a runtime and keyword arguments of `description` -> that graph in it, opened once."""
+
+    @cache
+    def opened(which: str, **changes) -> Runtime:
+        kind, make = RUNTIMES[which]
+        return make(written(format=kind, **changes) / description(format=kind, **changes).graph)
+
+    return opened
 
 
 def some_pixels(count: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +84,10 @@ def some_pixels(count: int, height: int, width: int) -> tuple[np.ndarray, np.nda
     return (255 * images).permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy(), sizes.numpy()
 
 
-def wanted(images: np.ndarray, sizes: np.ndarray, *, pixels: bool = True) -> list[np.ndarray]:
-    graph = DeployGraph(detector(), PREPROCESS, pixels=pixels).eval()
+def wanted(
+    images: np.ndarray, sizes: np.ndarray, *, pixels: bool = True, model: Detector | None = None
+) -> list[np.ndarray]:
+    graph = DeployGraph(model or detector(), PREPROCESS, pixels=pixels).eval()
     with torch.no_grad():
         return [each.numpy() for each in graph(torch.from_numpy(images), torch.from_numpy(sizes))]
 
@@ -82,28 +101,37 @@ def assert_same(found, reference) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("which", RUNTIMES)
-def test_every_runtime_finds_the_same_in_any_batch_height_and_width(written, which, size) -> None:
+def test_every_runtime_finds_the_same_in_any_batch_height_and_width(runtime, which, size) -> None:
     given = some_pixels(*size)
     reference = wanted(*given)
     assert min(size) < 96 or reference[-1].min() >= 5  # there is something to find
-    assert_same(runtime(written, which)(*given), reference)
+    assert_same(runtime(which)(*given), reference)
 
 
-@pytest.mark.parametrize("which", ["onnxruntime", "torch"])
-def test_normalised_input(written, which) -> None:
-    images = torch.randn(2, 3, 96, 128).numpy()
-    sizes = np.array([[96, 128], [90, 100]], dtype=np.float32)
-    assert_same(runtime(written, which, pixels=False)(images, sizes), wanted(images, sizes, pixels=False))
+def normalised(count: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random input of a network, and sizes of which the second leaves some padding."""
+    sizes = np.array([[height, width], [height - 6, width - 28], [height, width]], dtype=np.float32)
+    return torch.randn(count, 3, height, width).numpy(), sizes[:count]
 
 
-@pytest.mark.parametrize("which", ["onnxruntime", "openvino"])
-def test_one_fixed_size(written, which) -> None:
-    run = runtime(written, which, size=(96, 128))
+def test_normalised_input_of_any_size(runtime) -> None:
+    for which, model in (("torch", detector()), ("onnxruntime", cells())):
+        run = runtime(which, pixels=False, model=model)
+        for size in ((2, 96, 128), (1, 97, 131)):
+            given = normalised(*size)
+            assert_same(run(*given), wanted(*given, pixels=False, model=model))
+
+
+@pytest.mark.parametrize("which", ["onnxruntime", "openvino of onnx"])
+@pytest.mark.parametrize("pixels", [True, False])
+def test_one_fixed_size(runtime, which, pixels) -> None:
+    model, make = (cells(), some_pixels) if pixels else (detector(), normalised)
+    run = runtime(which, size_hw=(96, 128), pixels=pixels, model=model)
     for count in (1, 3):
-        given = some_pixels(count, 96, 128)
-        assert_same(run(*given), wanted(*given))
+        given = make(count, 96, 128)
+        assert_same(run(*given), wanted(*given, pixels=pixels, model=model))
     with pytest.raises(Exception, match=r"\d"):
-        run(*some_pixels(1, 128, 96))
+        run(*make(1, 128, 96))
 
 
 def test_boxes_keep_float32_where_a_runtime_computes_in_bfloat16(written) -> None:
@@ -221,8 +249,77 @@ def test_fast_rcnn_takes_proposals_of_any_number(tmp_path) -> None:
     assert_exports(tmp_path / "fast.onnx", tiny.detector(kind=FastRCNN), proposals.numpy())
 
 
-def test_a_cascade(tmp_path) -> None:
-    assert_exports(tmp_path / "cascade.onnx", tiny.detector(stages=3))
+def test_a_cascade_with_a_head_and_numbers_of_its_own(tmp_path) -> None:
+    """Its second head has a norm behind the pooled maps: there they are brought together, in the first they are not."""
+    import onnx
+
+    path, model = tmp_path / "cascade.onnx", tiny.detector(stages=2)
+    head = model.roi.stages[1]
+    head.fc1 = nn.Sequential(nn.Unflatten(1, (8, 7, 7)), nn.GroupNorm(2, 8), nn.Flatten(1), head.fc1)
+    model.postprocess = Postprocess(min_score=0.2, nms_iou=0.7, detections=12)
+    assert_exports(path, model)
+    _, scores, *_, counts = in_onnx_runtime(path, *some_pixels(2, 128, 160))
+    assert scores.shape == (2, 12)
+    assert scores[0, : counts[0]].min() > 0.2
+    nodes = onnx.load(path).graph.node
+    readers = {name: node.op_type for node in nodes for name in node.input}
+    pooled = [node.output[0] for node in nodes if node.op_type == "RoiAlign"]
+    assert [readers[name] for name in pooled] == ["Flatten"] * 4 + ["Concat"] * 4
+
+
+def test_a_detector_without_pyramid_and_its_own_outputs_by_name(tmp_path) -> None:
+    import onnx
+
+    model = tiny.cells()
+    assert_exports(tmp_path / "cells.onnx", model)
+    given = onnx.load(tmp_path / "cells.onnx").graph.output
+    assert [each.name for each in given] == [*(spec.name for spec in model.outputs), "count"]
+    found = in_onnx_runtime(tmp_path / "cells.onnx", *some_pixels(2, 128, 160))
+    for spec, values in zip(model.outputs, found, strict=False):
+        assert values.dtype == spec.dtype
+        assert values.shape == (2, model.postprocess.detections, *spec.shape)
+
+    model.postprocess = Postprocess(min_score=0.6, nms_iou=0.1, detections=9)
+    write_onnx(tmp_path / "fewer.onnx", model, PREPROCESS)
+    fewer = in_onnx_runtime(tmp_path / "fewer.onnx", *some_pixels(2, 128, 160))
+    assert fewer[1].shape == (2, 9)
+    for scores, count in zip(fewer[1], fewer[-1], strict=True):
+        assert 0 < count < 9 or scores[:count].min() > 0.6
+    with torch.no_grad():
+        graph = DeployGraph(model, PREPROCESS).eval()
+        assert_same(fewer, [each.numpy() for each in graph(*map(torch.from_numpy, some_pixels(2, 128, 160)))])
+
+
+class Shows(Detector):
+    """Gives back the pixels that it was given, a detection each, of images of 96 x 96."""
+
+    outputs = (*BASE_OUTPUTS, OutputSpec("colours", "float32", (3,)))
+    num_classes = 1
+
+    def forward(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+        colours = images.flatten(2).transpose(1, 2)[:, : 96 * 96]
+        zeros = 0 * colours[..., 0]
+        boxes_xyxy = zeros[..., None].expand(-1, -1, 4)
+        found = {"boxes_xyxy": boxes_xyxy, "scores": zeros, "labels": zeros.long()}
+        return {**found, "colours": colours, "valid": zeros == 0}
+
+    def losses(self, batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
+        return {}
+
+
+def test_pixels_are_normalised_inside_the_graph_as_outside(tmp_path) -> None:
+    write_onnx(tmp_path / "shows.onnx", Shows().eval(), PREPROCESS)
+    images, _ = some_pixels(2, 90, 80)
+    sizes = np.array([[90, 80], [37, 64]], dtype=np.float32)  # junk beyond
+    canvas = np.zeros((2, 96, 96, 3), dtype=np.uint8)
+    canvas[:, :90, :80] = images
+    batch = PixelBatch(torch.from_numpy(canvas), torch.from_numpy(sizes), torch.from_numpy(sizes))
+    expected = Preprocess(PREPROCESS).normalise(batch).images.permute(0, 2, 3, 1).flatten(1, 2).numpy()
+    assert np.abs(expected).max() > 1
+    assert not expected.reshape(2, 96, 96, 3)[1, 37:].any()
+    for run in (in_onnx_runtime, in_openvino):
+        *_, colours, _ = run(tmp_path / "shows.onnx", images, sizes)
+        np.testing.assert_allclose(colours, expected, atol=2e-6)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch.export import Dim
 
 from fpnkit import backbones
 from fpnkit.backbones import Backbone, wrap
-from fpnkit.detectors import RPN, FasterRCNN, FastRCNN
+from fpnkit.detectors import RPN, FasterRCNN, FastRCNN, Postprocess
 from fpnkit.errors import ConfigError, ShapeError
 from fpnkit.heads import FastRCNNConfig, FastRCNNHead, RPNConfig, RPNHead
 from fpnkit.pyramids import (
@@ -48,7 +48,8 @@ PYRAMIDS: dict[str, Callable[..., Pyramid]] = {
 KINDS = {type(make([LevelSpec("c2", 4, 3), LevelSpec("c3", 8, 5)], 4)).__name__: make for make in PYRAMIDS.values()}
 LEVELS = (LevelSpec("c2", 4, 3), LevelSpec("c3", 8, 5))
 RPN_NUMBERS = RPNConfig(per_level=30, proposals=20, train_per_level=30, train_proposals=25, samples=32)
-ROI_NUMBERS = FastRCNNConfig(hidden=16, samples=16, detections=10, min_score=0.0)
+ROI_NUMBERS = FastRCNNConfig(hidden=16, samples=16)
+POSTPROCESS = Postprocess(detections=10, min_score=0.0)
 
 
 class Maps(nn.Module):
@@ -321,12 +322,12 @@ RPN_LOSSES, ROI_LOSSES = {"rpn_objectness", "rpn_box"}, {"roi_class", "roi_box"}
 
 def test_faster_rcnn_stands_on_it_with_no_further_wiring(pyramid, backbone):
     body, rpn, roi = parts(backbone, pyramid)
-    detector = FasterRCNN(**body, rpn=rpn, roi=roi).train()
+    detector = FasterRCNN(**body, rpn=rpn, roi=roi, postprocess=POSTPROCESS).train()
     batch = a_batch()
     assert_learns(detector, detector.losses(batch, some_targets(2)), RPN_LOSSES | ROI_LOSSES)
     results = detector.eval().detect(batch)
     numbers = {int(level.name[1:]) for level in roi.levels}
-    for found, (height, width) in zip(results, batch.sizes.tolist(), strict=True):
+    for found, (height, width) in zip(results, batch.sizes_hw.tolist(), strict=True):
         assert len(found) > 0
         assert (found.boxes_xyxy >= 0).all()
         assert (found.boxes_xyxy <= torch.tensor([width, height, width, height])).all()
@@ -336,7 +337,7 @@ def test_faster_rcnn_stands_on_it_with_no_further_wiring(pyramid, backbone):
 @pytest.mark.parametrize("on", ["own"])
 def test_faster_rcnn_learns_from_images_without_objects(pyramid, backbone):
     body, rpn, roi = parts(backbone, pyramid)
-    detector = FasterRCNN(**body, rpn=rpn, roi=roi).train()
+    detector = FasterRCNN(**body, rpn=rpn, roi=roi, postprocess=POSTPROCESS).train()
     losses = detector.losses(a_batch(), some_targets(0))
     assert_learns(detector, losses, RPN_LOSSES | ROI_LOSSES)
     assert losses["rpn_box"] == losses["roi_box"] == 0
@@ -349,7 +350,7 @@ def test_rpn_stands_on_it_with_no_further_wiring(pyramid, backbone, objects):
     detector = RPN(**body, rpn=rpn).train()
     batch = a_batch()
     assert_learns(detector, detector.losses(batch, some_targets(objects)), RPN_LOSSES)
-    for found, (height, width) in zip(detector.eval().detect(batch), batch.sizes.tolist(), strict=True):
+    for found, (height, width) in zip(detector.eval().detect(batch), batch.sizes_hw.tolist(), strict=True):
         assert 0 < len(found.scores) <= RPN_NUMBERS.proposals
         assert found.valid.all()
         assert torch.equal(found.scores, found.scores.sort(descending=True).values)
@@ -361,7 +362,7 @@ def test_rpn_stands_on_it_with_no_further_wiring(pyramid, backbone, objects):
 @pytest.mark.parametrize("on", OWN)
 def test_fast_rcnn_stands_on_it_with_given_proposals(pyramid, backbone, objects):
     body, _, roi = parts(backbone, pyramid)
-    detector = FastRCNN(**body, roi=roi).train()
+    detector = FastRCNN(**body, roi=roi, postprocess=POSTPROCESS).train()
     batch, boxes = a_batch(), torch.tensor([[5.0, 5.0, 40.0, 38.0], [0.0, 0.0, 12.0, 12.0], [9.0, 9.0, 9.0, 9.0]])
     given = Proposals(boxes.expand(2, 3, 4), torch.zeros(2, 3), torch.tensor([[True, True, False], [False] * 3]))
     assert_learns(detector, detector.losses(batch, some_targets(objects), given), ROI_LOSSES)
