@@ -1,8 +1,8 @@
 """What a person detector misses and mistakes: python tools/failures.py VAL.json DETECTIONS.json [MIN_SCORE]
 
-DETECTIONS.json is what `fpnkit evaluate` writes. A detection is right when it overlaps a person that no stronger
-one has taken by IoU 0.5. Prints recall by object side (square root of the box's area, pixels), kinds of errors, and
-the ten images with most people missed and wrong detections.
+DETECTIONS.json is what `fpnkit evaluate` writes. A detection is right when it overlaps a person by IoU 0.5 that no
+stronger one is matched with. Prints recall by object side (square root of the box's area, pixels), kinds of errors,
+and the ten images with most people missed and wrong detections.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def overlaps(found: list[dict], boxes: list[dict]) -> np.ndarray:
     return np.array(iou([each["bbox"] for each in found], [each["bbox"] for each in boxes], [0] * len(boxes)))
 
 
-def judge(found: list[dict], people: list[dict], others: list[dict]) -> tuple[set[int], Counter]:
+def sorted_out(found: list[dict], people: list[dict], others: list[dict]) -> tuple[set[int], Counter]:
     """Indices of the people found, and counts of right and wrong detections of one image, best first."""
     with_people, with_others = overlaps(found, people), overlaps(found, others)
-    taken: set[int] = set()
+    matched: set[int] = set()
     kinds: Counter = Counter()
     for row, other in zip(with_people, with_others, strict=True):
-        free = [i for i in np.argsort(-row) if i not in taken and row[i] >= 0.5]
+        free = [i for i in np.argsort(-row) if i not in matched and row[i] >= 0.5]
         if free:
-            taken.add(int(free[0]))
+            matched.add(int(free[0]))
             kinds["right"] += 1
         elif row.max(initial=0) >= 0.5:
             kinds["second box on one person"] += 1
@@ -44,7 +44,7 @@ def judge(found: list[dict], people: list[dict], others: list[dict]) -> tuple[se
             kinds["part of a person, or several in one box"] += 1
         else:
             kinds["another object" if other.max(initial=0) >= 0.4 else "nothing annotated there"] += 1
-    return taken, kinds
+    return matched, kinds
 
 
 def main(annotations: str, detections: str, min_score: float) -> None:
@@ -61,15 +61,17 @@ def main(annotations: str, detections: str, min_score: float) -> None:
     for image_id in truth.imgs:
         objects = [each for each in truth.imgToAnns[image_id] if not each["iscrowd"]]
         people = [each for each in objects if each["category_id"] == person]
-        taken, more = judge(by_image[image_id], people, [each for each in objects if each["category_id"] != person])
+        matched, more = sorted_out(
+            by_image[image_id], people, [each for each in objects if each["category_id"] != person]
+        )
         kinds += more
-        errors[image_id] = (len(people) - len(taken), more.total() - more["right"], people)
+        errors[image_id] = (len(people) - len(matched), more.total() - more["right"], people)
         for i, each in enumerate(people):
             side = (each["bbox"][2] * each["bbox"][3]) ** 0.5
             groups = [f"side from {max(low for low in SIDES if low <= side)}"]
             groups += ["in a group of 10 or more"] if len(people) >= 10 else []
             for group in groups:
-                seen[group][0] += i in taken
+                seen[group][0] += i in matched
                 seen[group][1] += 1
     for group, (hits, total) in sorted(seen.items(), key=lambda item: (len(item[0]), item[0])):
         print(f"recall, {group}: {100 * hits / total:.0f} % of {total}")

@@ -14,17 +14,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fpnkit.inference.predictor import find_model
-from fpnkit.weights.checkpoint import load_weights, save_weights
+from fpnkit.weights import ModelCard, find_weights, load_weights, save_weights
 from fpnkit.zoo import shipped
 
 
 def ship(run: str, name: str, sides: Sequence[int]) -> None:
     """Convert, store, and record the hash."""
-    detector, card = load_weights(find_model(run))
+    detector, card = load_weights(find_weights(run))
+    if card.spec is None:
+        raise SystemExit(f"{run} holds {card.name}, a detector that nobody else can build")
     if sides:
         preprocess = dataclasses.replace(card.preprocess, short_side=sides[0], long_side=sides[1])
-        card = dataclasses.replace(card, preprocess=preprocess)
+        card = ModelCard.of_spec(dataclasses.replace(card.spec, preprocess=preprocess), card.classes)
     target = shipped.FOLDER / f"{name}.safetensors"
     save_weights(target, detector, card, half=True)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()

@@ -59,7 +59,7 @@ def training(coco, out, *options) -> tuple:
 
 
 def test_malicious_backbone_weights_are_not_run(malicious, cli, coco, tmp_path):
-    outcome = cli(*training(coco, tmp_path / "run", "--backbone-weights", malicious))
+    outcome = cli(*training(coco, tmp_path / "run", "--from", malicious))
     outcome.refuses(3, malicious, "objects that would run code when loaded")
 
 
@@ -105,8 +105,12 @@ def test_missing_model_is_refused(cli, photo, tmp_path):
 
 
 def test_missing_backbone_weights_are_refused(cli, coco, tmp_path):
-    for given, reason in {"gone.pth": "no such file", coco.folder: "not a file"}.items():
-        cli(*training(coco, tmp_path / "run", "--backbone-weights", given)).refuses(3, f"{given}: {reason}")
+    for given, reason in {
+        "gone.pth": "no such weights, run folder or file; without a file they are random, timm, coco80, default",
+        "cocoo80": "no such weights, run folder or file; did you mean coco80?",
+        coco.folder: "the folder holds no weights/best.safetensors: is it a training's?",
+    }.items():
+        cli(*training(coco, tmp_path / "run", "--from", given)).refuses(3, f"{given}: {reason}")
 
 
 @pytest.fixture
@@ -126,19 +130,46 @@ def changed(weights, tmp_path):
     return write
 
 
+def of_format_1(card: dict) -> None:
+    """Make it what fpnkit 0.3 wrote."""
+    preprocess = card.pop("spec")["preprocess"]
+    card.update(format=1, model="faster_rcnn_lite0_fpn", preprocess=preprocess)
+
+
+def unknown_preset(card: dict) -> None:
+    of_format_1(card)
+    card.update(model="faster_rcnn_lite")
+
+
+def another_preset(card: dict) -> None:
+    of_format_1(card)
+    card.update(model="faster_rcnn_r50_fpn")
+
+
+PREPROCESS = {"short_side": 64, "long_side": 64, "mean": [0.5] * 3, "std": [0.5] * 3}
 BAD_CARDS = {
-    "another model": (lambda card: card.update(model="faster_rcnn_r50_fpn"), "not the weights of this model"),
-    "unknown model": (lambda card: card.update(model="faster_rcnn_lite"), "did you mean faster_rcnn_lite0_fpn?"),
+    "another model": (lambda card: card["spec"]["backbone"].update(name="resnet10t"), "not the weights of this model"),
+    "another width": (lambda card: card["spec"]["pyramid"].update(channels=32), "the model expects (32,"),
+    "another preset": (another_preset, "not the weights of this model"),
+    "unknown preset": (unknown_preset, "did you mean faster_rcnn_lite0_fpn?"),
+    "unknown backbone": (lambda card: card["spec"]["backbone"].update(name="resnet51"), "no model named 'resnet51'"),
+    "unknown pyramid": (lambda card: card["spec"]["pyramid"].update(name="fnp"), "did you mean fpn?"),
+    "unknown option": (lambda card: card["spec"]["pyramid"].update(repeats=3), "no field 'pyramid.repeats'"),
     "more classes": (lambda card: card.update(classes=["person", "dog"]), "another number of classes"),
     "no classes": (lambda card: card.update(classes=[]), "class"),
     "the same class twice": (lambda card: card.update(classes=["dog", "dog"]), "each named once"),
     "classes as text": (lambda card: card.update(classes="person"), "description of the model is damaged"),
     "classes as number": (lambda card: card.update(classes=1), "description of the model is damaged"),
-    "no preprocessing": (lambda card: card.pop("preprocess"), "description of the model is damaged"),
-    "text for a number": (lambda card: card["preprocess"].update(short_side="x"), "is damaged"),
-    "not finite": (lambda card: card["preprocess"].update(mean=[float("nan")] * 3), "is damaged"),
-    "unknown setting": (lambda card: card["preprocess"].update(colour="BGR"), "is damaged"),
-    "future format": (lambda card: card.update(format=99), "written in format 99, this fpnkit reads 1"),
+    "no spec": (lambda card: card.pop("spec"), "description of the model is damaged"),
+    "spec as list": (lambda card: card.update(spec=[1]), "description of the model is damaged"),
+    "no heads": (lambda card: card["spec"].update(rpn=None, roi=None), "description of the model is damaged"),
+    "an RPN alone": (lambda card: card["spec"].update(roi=None), "a detector expects both rpn and roi"),
+    "no format": (lambda card: card.pop("format"), "description of the model is damaged"),
+    "text for a number": (lambda card: card["spec"]["preprocess"].update(short_side="x"), "is damaged"),
+    "not finite": (lambda card: card["spec"]["preprocess"].update(mean=[float("nan")] * 3), "is damaged"),
+    "unknown setting": (lambda card: card["spec"]["preprocess"].update(colour="BGR"), "is damaged"),
+    "future format": (lambda card: card.update(format=99), "written in format 99, this fpnkit reads 1 and 2"),
+    "of your own": (lambda card: card.update(spec=None, preprocess=PREPROCESS, name="Mine"), "weights of Mine, a det"),
 }
 
 
@@ -146,7 +177,13 @@ BAD_CARDS = {
 def test_bad_description_is_refused(kind, changed, cli, photo, tmp_path):
     change, reason = BAD_CARDS[kind]
     path = changed(change_card=change)
-    cli("predict", photo, "--model", path, "--out", tmp_path / "out").refuses(3, path, reason)
+    code = 2 if kind == "of your own" else 3
+    cli("predict", photo, "--model", path, "--out", tmp_path / "out").refuses(code, path, reason)
+
+
+def test_descriptions_of_format_1_are_read(changed, cli, photo, tmp_path):
+    path = changed(change_card=of_format_1)
+    assert cli("predict", photo, "--model", path, "--out", tmp_path / "out").code == 0
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
@@ -189,7 +226,7 @@ def test_missing_and_surplus_tensors_are_named(changed, cli, photo, tmp_path):
 def test_backbone_weights_of_another_network_are_refused(cli, coco, tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"conv.weight": torch.zeros(3, 3)}, path)
-    outcome = cli(*training(coco, tmp_path / "run", "--backbone-weights", path))
+    outcome = cli(*training(coco, tmp_path / "run", "--from", path))
     outcome.refuses(3, path, "backbone weights do not fit")
 
 
@@ -197,7 +234,7 @@ def test_backbone_weights_of_another_network_are_refused(cli, coco, tmp_path):
 def test_backbone_weights_that_are_no_state_dict_are_refused(content, cli, coco, tmp_path):
     path = tmp_path / "odd.pth"
     torch.save(content, path)
-    outcome = cli(*training(coco, tmp_path / "run", "--backbone-weights", path))
+    outcome = cli(*training(coco, tmp_path / "run", "--from", path))
     outcome.refuses(3, path, "expected a state dict of tensors")
 
 

@@ -57,7 +57,9 @@ class Boom:
 
 def test_bad_imports_say_what_to_do(checkpoint, tmp_path, cli):
     out = ("--out", tmp_path / "out.safetensors")
-    cli("import", checkpoint, "--from", "torchvision", *out).refuses(2, "has 3 classes", "name them all", "--classes")
+    cli("import", checkpoint, "--from", "torchvision", *out).refuses(
+        2, "has 3 classes", "name all, in its order: --classes NAMES"
+    )
     cli("import", checkpoint, "--from", "detectron2", *out).refuses(3, checkpoint, "not a detectron2 detector")
     cli("import", checkpoint, "--from", "torchvision", "--rgb", *out).refuses(2, "--rgb is for detectron2")
     cli("import", checkpoint, "--from", "torchvision", "--out", tmp_path / "out.pt").refuses(2, ".safetensors")

@@ -30,7 +30,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a run's folder or a .safetensors file")
-    add_library(parser, "--to", "library", "who shall read it")
+    add_library(parser, "--to", "library", "the library that reads it")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .pth file to write")
     parser.add_argument(
         "--norm-eps", type=float, default=1e-5, metavar="EPS", help="of the batch norms there (default: %(default)s)"

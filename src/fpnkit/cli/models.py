@@ -194,15 +194,15 @@ def _tree(content: Mapping[str, Any], indent: str = "    ") -> Iterator[str]:
             yield f"{indent}{name}"
             yield from _tree(value, indent + "  ")
         else:
-            shown = ",".join(f"{each:g}" for each in value) if isinstance(value, list) else value
-            yield f"{indent}{name:<20} {_word(shown)}"
+            shown = ",".join(map(_word, value)) if isinstance(value, list) else _word(value)
+            yield f"{indent}{name:<20} {shown}"
 
 
 def _word(value: Any) -> str:
     """As --set takes it."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _preset_as_plain(facts: PresetFacts) -> dict[str, Any]:

@@ -132,18 +132,23 @@ def read_card(path: str | Path) -> ModelCard:
         raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None
 
 
-def read_header(path: Path) -> Any:
-    """What fpnkit wrote into the header of a safetensors file, as JSON; None in a file of others.
+def read_header(path: Path) -> dict[str, Any] | None:
+    """What fpnkit wrote into the header of a safetensors file; None in a file of others.
 
     Raises:
         CheckpointError: missing or damaged.
     """
     with _opened(path) as file:
         text = (file.metadata() or {}).get("fpnkit")
+    if text is None:
+        return None
     try:
-        return None if text is None else json.loads(text)
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description of the model is damaged: {error}") from None
+    return content
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ def contents(model: str | Path) -> Contents:
         path=path,
         size=path.stat().st_size,
         sha256=sha256(path),
-        fpnkit=header.get("fpnkit"),
+        fpnkit=header.get("fpnkit") if header else None,
         run=_run_of(path),
     )
 
