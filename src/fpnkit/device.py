@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 
@@ -36,7 +36,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def mixed_precision(device: torch.device | str, precision: str) -> contextlib.AbstractContextManager:
+def mixed_precision(device: torch.device | str, precision: str) -> contextlib.AbstractContextManager[Any]:
     """Run convolutions and matrix products in bfloat16, or everything in float32.
 
     Raises:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ConfigError
@@ -46,38 +44,6 @@ def with_settings(config: Config, words: Sequence[str]) -> Config:
         branch[last] = text
     changed: Config = _filled(config, tree, _parsed, fields_of(config))  # together: two may only fit each other
     return changed
-
-
-def from_recipe(config: Config, path: Path) -> Config:
-    """A config with the fields that a JSON file names: a recipe, or a run's `config.json`.
-
-    Raises:
-        ConfigError: no such file, no JSON, an unknown field or a value that it cannot have.
-    """
-    content = read_recipe(path)
-    try:
-        return updated(config, content)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """What a JSON file says: of a run's `config.json`, what stands under `train`.
-
-    Raises:
-        ConfigError: no such file, no JSON, or no object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from None
-    if isinstance(content, dict) and isinstance(content.get("train"), dict):
-        content = content["train"]
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected fields and values, got a value of type {type(content).__name__}")
-    return content
 
 
 def as_plain(config: Any) -> dict[str, Any]:

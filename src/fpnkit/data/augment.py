@@ -91,10 +91,10 @@ class Augment:
         return image.as_subclass(Tensor), after.as_subclass(Tensor)[left], left, masks.as_subclass(Tensor)
 
 
-class _ScaleJitter(v2.ScaleJitter):
+class _ScaleJitter(v2.ScaleJitter):  # type: ignore[misc]
     """Leaves a pixel of the short side of extreme shapes."""
 
-    def make_params(self, flat_inputs: list) -> dict:
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = super().make_params(flat_inputs)["size"]
         return {"size": (max(1, height), max(1, width))}
 

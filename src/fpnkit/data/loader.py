@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -14,8 +15,11 @@ from .augment import Augment, AugmentConfig, CopyPaste, record_tensor
 from .paths import MAX_PIXELS
 from .preprocess import Preprocess
 
+Sample = dict[str, Any]
+"""One image for a batch: `image`, `original`, `boxes`, `labels`, `crowd`, `index`, `seed`."""
 
-class DetectionDataset(Dataset):
+
+class DetectionDataset(Dataset[Sample]):
     """Decoded, resized images with their boxes in the new pixels.
 
     Args:
@@ -47,7 +51,7 @@ class DetectionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         """`key` is (epoch, index), so that a worker's random state is the same wherever the image is loaded."""
         epoch, index = key
         record = self.dataset.records[index]
@@ -76,14 +80,14 @@ class DetectionDataset(Dataset):
             "seed": seed,
         }
 
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict] | DataError:
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Sample] | DataError:
         """A batch of samples, or what is wrong with one: raised in a worker it would come with that one's traceback."""
         try:
             return [self[key] for key in keys]
         except DataError as error:
             return error
 
-    def collate(self, samples: Sequence[dict] | DataError) -> tuple[PixelBatch, Targets, list[Record]] | DataError:
+    def collate(self, samples: Sequence[Sample] | DataError) -> tuple[PixelBatch, Targets, list[Record]] | DataError:
         """Samples -> batch of pixels (see `Preprocess.normalise`), padded targets, their records."""
         if isinstance(samples, DataError):
             return samples
@@ -92,7 +96,7 @@ class DetectionDataset(Dataset):
         return batch, pad_targets(samples), records
 
 
-def pad_targets(samples: Sequence[dict]) -> Targets:
+def pad_targets(samples: Sequence[Sample]) -> Targets:
     """Stack boxes, labels and crowd flags of several images, padded to the most objects, and their seeds."""
     most = max(len(each["labels"]) for each in samples)
     boxes, labels = torch.zeros(len(samples), most, 4), torch.zeros(len(samples), most, dtype=torch.int64)
@@ -105,7 +109,7 @@ def pad_targets(samples: Sequence[dict]) -> Targets:
     return Targets(boxes, labels, valid, crowd, torch.tensor([each["seed"] for each in samples]))
 
 
-class BatchSampler(Sampler):
+class BatchSampler(Sampler[list[tuple[int, int]]]):
     """Yields batches of (epoch, index), in an order drawn from the seed and epoch.
 
     Batches are numbered through all epochs, so that loading goes on from one epoch to the next without a pause, and
@@ -158,7 +162,7 @@ class BatchSampler(Sampler):
         return torch.randperm(self.length, generator=generator).tolist()
 
 
-class BatchLoader(DataLoader):
+class BatchLoader(DataLoader[Sample]):
     """Raises a `DataError` here, whichever process met it."""
 
     def __iter__(self) -> Generator[tuple[PixelBatch, Targets, list[Record]], None, None]:  # type: ignore[override]

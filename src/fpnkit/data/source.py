@@ -139,7 +139,7 @@ def _annotations(
     """Good annotations by image; those of a refused image are not named once more."""
     objects: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
     seen: set[int] = set()
-    boxes: dict[tuple, str] = {}
+    boxes: dict[tuple[Any, ...], str] = {}
     for number, entry in enumerate(source.annotations):
         owner = entry.get("image_id") if isinstance(entry, dict) else None
         if isinstance(owner, int) and owner in refused and owner not in images:

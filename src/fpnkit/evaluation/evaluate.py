@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.annotated import AnnotatedImages, Record, require_objects
-from ..data.images import MAX_PIXELS
+from ..data.paths import MAX_PIXELS
 from ..data.pixels import PreprocessConfig
 from ..data.read import read_record
 from ..inference.engines import Engine

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from ..data.annotated import AnnotatedImages
-from ..data.images import MAX_PIXELS, as_rgb_array, read_image
+from ..data.images import as_rgb_array, read_image
+from ..data.paths import MAX_PIXELS
 from ..data.pixels import SizeHW
 from ..data.samples import sample_images
 from ..detectors import Detector

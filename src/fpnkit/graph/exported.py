@@ -120,4 +120,5 @@ def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
     """A description of format 1 in today's terms."""
     numbers = {name: content.pop(name) for name in ("min_score", "nms_iou", "detections")}
     outputs = [dataclasses.asdict(spec) for spec in (*BASE_OUTPUTS, OutputSpec("levels", "int64"))]
-    return {**content, "size_hw": content.pop("size"), "postprocess": numbers, "outputs": outputs}
+    size_hw = content.pop("size")
+    return {**content, "size_hw": size_hw, "postprocess": numbers, "outputs": outputs}

@@ -72,8 +72,14 @@ class Engine(Protocol):
     """
 
     name: str
-    outputs: tuple[OutputSpec, ...]
-    postprocess: Postprocess
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """See above."""
+
+    @property
+    def postprocess(self) -> Postprocess:
+        """See above."""
 
     def detect(self, images: Sequence[np.ndarray], config: PreprocessConfig) -> list[Arrays]:
         """(H, W, 3) uint8 RGB images of any sizes -> the objects of each, best first, in its own pixels."""

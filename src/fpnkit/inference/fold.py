@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def _watched(detector: Detector, image: Tensor) -> tuple[dict[str, Tensor], list
     calls: dict[str, int] = {}
     pairs: list[tuple[str, str]] = []
 
-    def after_conv(name: str):
+    def after_conv(name: str) -> Callable[..., None]:
         def note(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
             made[id(output)] = name
             results.append(output)
@@ -59,7 +60,7 @@ def _watched(detector: Detector, image: Tensor) -> tuple[dict[str, Tensor], list
 
         return note
 
-    def before_norm(name: str):
+    def before_norm(name: str) -> Callable[..., None]:
         def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             calls[name] = calls.get(name, 0) + 1
             if id(inputs[0]) in made:

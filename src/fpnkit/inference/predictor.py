@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
-from ..data.images import FORMATS, MAX_PIXELS, as_rgb_array
+from ..data.images import FORMATS, as_rgb_array
+from ..data.paths import MAX_PIXELS
 from ..data.pixels import PreprocessConfig
 from ..device import PRECISIONS, choose_device
 from ..errors import CheckpointError, ConfigError
@@ -132,7 +133,7 @@ class Predictor:
     ) -> None:
         if not hasattr(detector, "detect_and_propose") or hasattr(detector, "state_dict"):
             detector = _engine_of(cast("Detector", detector), classes, device, precision)
-        self.engine = cast(Engine, detector)
+        self.engine: Engine = detector
         self.classes = tuple(classes)
         self.preprocess = preprocess
         self.device = str(device)
@@ -177,7 +178,8 @@ class Predictor:
         images = [as_rgb_array(each, max_pixels=self.max_pixels) for each in pictures]
         if features:
             seen = self.engine.inspect(images, scaled(self.preprocess, self.scales[0]))
-            found, maps = [each.found for each in seen], [each.features for each in seen]
+            found = [each.found for each in seen]
+            maps: list[dict[str, np.ndarray] | None] = [each.features for each in seen]
         else:
             passes = [self.engine.detect(images, scaled(self.preprocess, scale)) for scale in self.scales]
             found, maps = [self._merged(each) for each in zip(*passes, strict=True)], [None] * len(images)

@@ -35,7 +35,7 @@ def engine_of_weights(
     precision: str,
     streams: int,
     compiled: bool,
-    numbers: Mapping[str, float | int],
+    numbers: Mapping[str, Any],
     detector: Detector | None,
     on_message: Callable[[str], None],
 ) -> tuple[Engine, tuple[str, ...], PreprocessConfig]:

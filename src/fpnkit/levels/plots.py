@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..inference.engines import LevelView
 from ..inference.predictor import Result
 from ..pictures.annotate import INK, annotate, level_colour
 from ..pictures.plots import new_figure, write_figure
-from .view import Eq1Step, LevelView, PyramidView
+from .view import Eq1Step, PyramidView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -81,7 +81,15 @@ def multi_level_roi_align(
 
 
 @multi_level_roi_align.register_fake
-def _(features, strides, rois, level_index, output_size, sampling_ratio, aligned):
+def _(
+    features: list[Tensor],
+    strides: list[int],
+    rois: Tensor,
+    level_index: Tensor,
+    output_size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> tuple[Tensor, Tensor]:
     pooled = features[0].new_empty(rois.shape[0], features[0].shape[1], output_size, output_size)
     return pooled, torch.empty_like(rois[:, 1:])
 
@@ -206,19 +214,29 @@ def _torchvision_backward(
 
 
 @_backward_op.register_fake
-def _(grad, rois, level_index, strides, images, heights, widths, sampling_ratio, aligned):
+def _(
+    grad: Tensor,
+    rois: Tensor,
+    level_index: Tensor,
+    strides: list[int],
+    images: int,
+    heights: list[int],
+    widths: list[int],
+    sampling_ratio: int,
+    aligned: bool,
+) -> list[Tensor]:
     sizes = zip(heights, widths, strict=True)
     return [grad.new_empty(images, height, width, grad.shape[1]).permute(0, 3, 1, 2) for height, width in sizes]
 
 
-def _save_for_backward(ctx, inputs, output) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     features, strides, rois, level_index, _, sampling_ratio, aligned = inputs
     ctx.save_for_backward(rois, level_index)
     heights, widths = ([feature.shape[side] for feature in features] for side in (2, 3))
     ctx.settings = (strides, features[0].shape[0], heights, widths, sampling_ratio, aligned)
 
 
-def _backward(ctx, grad, _grad_of_boxes):
+def _backward(ctx: Any, grad: Tensor, _grad_of_boxes: Tensor) -> tuple[Any, ...]:
     return _backward_op(grad, *ctx.saved_tensors, *ctx.settings), None, None, None, None, None, None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -68,7 +69,9 @@ def class_colour(label: int) -> str:
     return CLASS_COLOURS[label % len(CLASS_COLOURS)]
 
 
-def _chip(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, font, room: float) -> None:
+def _chip(
+    draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, font: Any, room: float
+) -> None:
     """A filled label above a box; shortened to the score when the box is narrow, left out when it is tiny."""
     if draw.textlength(text, font) > 1.6 * room:
         text = text.rsplit(" ", 1)[-1]
@@ -82,7 +85,7 @@ def _chip(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, col
     draw.text((x + pad, y + 1), text, fill=INK, font=font)
 
 
-def _legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], levels: Sequence[int], font) -> None:
+def _legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], levels: Sequence[int], font: Any) -> None:
     if not levels:
         return
     pad, side = 4, font.size

@@ -16,6 +16,7 @@ from ..files import write_bytes
 from .annotate import COMMENT
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
@@ -112,7 +113,9 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 110) -> None:
     write_bytes(path, encoded.getvalue())
 
 
-def _draw_classes(axes, recall: np.ndarray, precision: np.ndarray, classes: Sequence[str], most: int = 12) -> None:
+def _draw_classes(
+    axes: Axes, recall: np.ndarray, precision: np.ndarray, classes: Sequence[str], most: int = 12
+) -> None:
     scores = [np.nanmean(curve) if np.isfinite(curve).any() else -1.0 for curve in precision.T]
     for label in np.argsort(scores)[::-1][:most]:
         axes.plot(recall, precision[:, label], label=f"{classes[label]}: {100 * scores[label]:.1f}")

@@ -64,7 +64,8 @@ def make_pyramid(config: PyramidConfig, levels: Sequence[LevelSpec]) -> Pyramid:
     Raises:
         ConfigError: an option's value, or levels, that the pyramid refuses.
     """
-    return _class_of(config.name)(levels, config.channels, **config.options)
+    made: Pyramid = _class_of(config.name)(levels, config.channels, **config.options)
+    return made
 
 
 def _class_of(name: str) -> Any:

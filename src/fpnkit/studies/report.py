@@ -125,7 +125,7 @@ def _draw(path: Path, table: Table, results: dict[str, Any]) -> None:
     write_figure(path, figure)
 
 
-def _bars(axes, table: Table, results: dict[str, Any], metric: str) -> None:
+def _bars(axes: Any, table: Table, results: dict[str, Any], metric: str) -> None:
     in_paper = any(row.paper for row in table.rows)
     height = 0.36 if in_paper else 0.6
     whole_row = _whole(table)
@@ -149,7 +149,7 @@ def _whole(table: Table) -> Row:
     return next((row for row in table.rows if row.label == "FPN"), table.rows[0])
 
 
-def _bar(axes, place: float, value: float, whole: float, height: float, colour: str) -> None:
+def _bar(axes: Any, place: float, value: float, whole: float, height: float, colour: str) -> None:
     """A bar of value / whole with the value written on it; of length 0 where `whole` is 0 and there is no share."""
     axes.barh(place, value / whole if whole > 0 else 0.0, height, color=colour)
     axes.annotate(f"{value:.1f}", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..detectors import RPN, FasterRCNN, FastRCNN
 from ..evaluation.evaluate import PROPOSALS
 from ..inference.torch_engine import FindInBatch
-from ..structures import ImageBatch, Targets
+from ..structures import Detections, ImageBatch, Proposals, Targets
 from ..weights import InitialWeights
 from ..zoo.builder import build_network
 from ..zoo.spec import ModelSpec
@@ -58,7 +58,7 @@ def make_task(
 
 
 def _rpn(detector: RPN) -> Task:
-    def find(batch: ImageBatch):
+    def find(batch: ImageBatch) -> Sequence[tuple[Proposals | None, Detections | None]]:
         made = detector.propose(batch, count=PROPOSALS)
         return [(made[i][made.valid[i]], None) for i in range(len(batch))]
 
@@ -69,7 +69,7 @@ def _fast_rcnn(detector: FastRCNN, proposer: RPN) -> Task:
     def losses(batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
         return detector.losses(batch, targets, proposer.propose(batch))
 
-    def find(batch: ImageBatch):
+    def find(batch: ImageBatch) -> Sequence[tuple[Proposals | None, Detections | None]]:
         return [(None, found) for found in detector.detect(batch, proposer.propose(batch))]
 
     return Task("fast_rcnn", detector, losses, find)

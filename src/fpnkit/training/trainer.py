@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone
 from ..data.annotated import AnnotatedImages, Record, require_objects
-from ..data.loader import make_training_loader
+from ..data.loader import BatchLoader, BatchSampler, make_training_loader
 from ..data.preprocess import Preprocess
 from ..detectors import Detector
 from ..device import choose_device, mixed_precision, peak_memory
@@ -112,28 +112,8 @@ class Trainer:
         self.detector = detector
         if config.sync_norms and self.distributed.size > 1:
             self.detector = synchronised(detector, self.device)
-        self.loader, self.sampler = make_training_loader(
-            train_data,
-            self.preprocess,
-            config.augment,
-            seed=config.seed,
-            batch_size=config.optim.batch_size,
-            workers=config.workers,
-            rank=self.distributed.rank,
-            processes=self.distributed.size,
-            max_pixels=config.max_pixels,
-            worker_init=worker_init,
-        )
-        self.validation = Validation(
-            data=val_data,
-            preprocess=self.preprocess,
-            device=self.device,
-            precision=config.optim.precision,
-            losses=config.val_losses,
-            workers=config.workers,
-            max_pixels=config.max_pixels,
-            distributed=self.distributed,
-        )
+        self.loader, self.sampler = self._training_loader(train_data, worker_init)
+        self.validation = self._validation(val_data)
         self.length = plan_length(
             len(train_data.records),
             config.optim.batch_size,
@@ -303,11 +283,39 @@ class Trainer:
                 done = self.epoch == state["epochs"]
                 self.epoch = self.epochs if done else min(self.step // self.steps_per_epoch, self.epochs - 1)
             torch.set_rng_state(state["random"])
-            if self.device.type == "cuda" and state["random_cuda"]:
-                torch.cuda.set_rng_state_all(state["random_cuda"])
+            if self.device.type == "cuda" and state["random_cuda"] is not None:
+                torch.cuda.set_rng_state(state["random_cuda"], self.device)
             return differences(state["circumstances"], self._circumstances)
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: damaged training state: {type(error).__name__}: {error}") from None
+
+    def _training_loader(
+        self, data: AnnotatedImages, worker_init: Callable[[int], None] | None
+    ) -> tuple[BatchLoader, BatchSampler]:
+        return make_training_loader(
+            data,
+            self.preprocess,
+            self.config.augment,
+            seed=self.config.seed,
+            batch_size=self.config.optim.batch_size,
+            workers=self.config.workers,
+            rank=self.distributed.rank,
+            processes=self.distributed.size,
+            max_pixels=self.config.max_pixels,
+            worker_init=worker_init,
+        )
+
+    def _validation(self, data: AnnotatedImages) -> Validation:
+        return Validation(
+            data=data,
+            preprocess=self.preprocess,
+            device=self.device,
+            precision=self.config.optim.precision,
+            losses=self.config.val_losses,
+            workers=self.config.workers,
+            max_pixels=self.config.max_pixels,
+            distributed=self.distributed,
+        )
 
     def _set_length(self, length: Length) -> None:
         self.length = length
@@ -465,7 +473,7 @@ class Trainer:
             "best_ap": self.best_ap,
             "stale": self.stale,
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
         if self.ema:
             state["ema"] = self.ema.network.state_dict()

@@ -16,7 +16,7 @@ The parts are the same; their names, the order of the class layers' rows and the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -238,7 +238,7 @@ def _without_unused(detector: FasterRCNN | RPN, name: str, style: Style) -> Fast
     return kept
 
 
-def _level(prefix: str, suffix: str = ".", *, first: int = 2):
+def _level(prefix: str, suffix: str = ".", *, first: int = 2) -> Callable[[re.Match[str]], str]:
     return lambda found: f"{prefix}{int(found[1]) - first}{suffix}"
 
 
