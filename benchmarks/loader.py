@@ -1,4 +1,4 @@
-"""How many training images a second the loader gives, by loading processes, and what a single image costs by part.
+"""How many training images a second the loader gives, by loading processes, and the milliseconds of each part of one.
 
 python benchmarks/loader.py DATA [--images DIR] [--crop 512] [--json FILE]
 
