@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
+from functools import cache
 
 import pytest
 import timm as timm_library
@@ -57,10 +59,15 @@ class Returns(nn.Module):
         return self.output
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *CONTAINERS])
+@cache
+def built(name: str, **options) -> Backbone:
+    """Not to be changed."""
+    return wrap(Stages(CONTAINERS[name])) if name in CONTAINERS else backbones.timm(name, **options)
+
+
+@pytest.fixture(params=[*FAMILIES, *CONTAINERS])
 def backbone(request) -> Backbone:
-    name = request.param
-    return (wrap(Stages(CONTAINERS[name])) if name in CONTAINERS else backbones.timm(name)).eval()
+    return built(request.param).eval()
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +139,8 @@ def test_all_stages_can_be_frozen(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_without_frozen_stages_all_but_norms_learn(name):
-    backbone = backbones.timm(name)
-    free = backbones.timm(name, freeze_batch_norm=False)
+    backbone = built(name)
+    free = built(name, freeze_batch_norm=False)
     assert trainable(free) == {name for name, _ in free.named_parameters()}
     norms = {
         f"{path}.{name}"
@@ -146,7 +153,7 @@ def test_without_frozen_stages_all_but_norms_learn(name):
 
 @pytest.mark.parametrize("name", ["resnet18", "regnety_002"])
 def test_frozen_statistics_do_not_move_in_training(name):
-    backbone = backbones.timm(name).train()
+    backbone = copy.deepcopy(built(name)).train()
     before = statistics(backbone)
     backbone(torch.randn(2, 3, 64, 64))
     assert same(statistics(backbone), before)
@@ -253,7 +260,7 @@ def test_bodies_that_break_the_contract_are_refused(output, kind, message):
 
 
 def test_imagenet_weights_by_name(resnet18_state):
-    backbone = backbones.timm("resnet18")
+    backbone = copy.deepcopy(built("resnet18"))
     shuffled = dict(reversed(resnet18_state.items()))
     load_imagenet_weights(backbone, shuffled)
     loaded = backbone.body.state_dict()
@@ -262,7 +269,7 @@ def test_imagenet_weights_by_name(resnet18_state):
 
 def test_imagenet_weights_by_position():
     classifier = timm_library.create_model("convnext_atto")
-    backbone = backbones.timm("convnext_atto").eval()
+    backbone = copy.deepcopy(built("convnext_atto")).eval()
     assert "stages_0.blocks.0.gamma" in backbone.body.state_dict()
     assert "stages.0.blocks.0.gamma" in classifier.state_dict()
     load_imagenet_weights(backbone, classifier.state_dict())
@@ -275,11 +282,11 @@ def test_imagenet_weights_by_position():
 @pytest.mark.parametrize("change", ["another network", "too few", "empty"])
 def test_weights_of_another_network_are_refused_and_nothing_is_loaded(resnet18_state, change):
     given = {
-        "another network": lambda: timm_library.create_model("regnety_002").state_dict(),
+        "another network": lambda: built("regnety_002").body.state_dict(),
         "too few": lambda: {f"x{i}": value for i, value in enumerate(list(resnet18_state.values())[:12])},
         "empty": dict,
     }[change]()
-    backbone = backbones.timm("resnet18")
+    backbone = copy.deepcopy(built("resnet18"))
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"backbone weights do not fit: .* expects shape \(.*\), the file has"):
         load_imagenet_weights(backbone, given)
@@ -289,7 +296,7 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded(resnet18_s
 def test_the_first_tensor_that_does_not_fit_is_named(resnet18_state):
     state = {**resnet18_state, "layer1.0.conv1.weight": torch.zeros(64, 64, 5, 5)}
     with pytest.raises(CheckpointError) as error:
-        load_imagenet_weights(backbones.timm("resnet18"), state)
+        load_imagenet_weights(copy.deepcopy(built("resnet18")), state)
     assert str(error.value) == (
         "backbone weights do not fit: layer1.0.conv1.weight expects shape (64, 64, 3, 3), the file has shape "
         "(64, 64, 5, 5) there: pass the ImageNet weights of the same network"

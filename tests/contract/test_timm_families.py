@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -40,9 +42,15 @@ def tool() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module", params=STRIDES)
+@cache
+def built(name: str) -> Backbone:
+    """In inference mode; not to be changed."""
+    return backbones.timm(name).eval()
+
+
+@pytest.fixture(params=STRIDES)
 def backbone(request) -> Backbone:
-    return backbones.timm(request.param).eval()
+    return built(request.param)
 
 
 def frozen(backbone: Backbone) -> set[str]:
@@ -51,7 +59,7 @@ def frozen(backbone: Backbone) -> set[str]:
 
 @pytest.mark.parametrize(("name", "strides"), STRIDES.items())
 def test_strides_are_those_that_are_there(name, strides):
-    assert tuple(level.stride for level in backbones.timm(name).levels) == strides
+    assert tuple(level.stride for level in built(name).levels) == strides
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -77,7 +85,7 @@ def test_a_batch_of_two_equals_two_singles(backbone):
 
 @pytest.mark.parametrize("name", STRIDES)
 def test_gradients_reach_every_parameter_that_learns(name):
-    backbone = backbones.timm(name).train()
+    backbone = copy.deepcopy(built(name)).train()
     sum(each.square().mean() for each in backbone(torch.randn(2, 3, 64, 96)).values()).backward()
     learning = {name: each.grad for name, each in backbone.named_parameters() if each.requires_grad}
     assert [name for name, grad in learning.items() if grad is None] == []
@@ -122,7 +130,7 @@ def test_the_simple_pyramid_learns_above_a_frozen_transformer():
 
 @pytest.mark.parametrize("name", ["dla34", "test_mambaout"])
 def test_maps_are_timms_where_it_takes_the_size(name):
-    backbone = backbones.timm(name).eval()
+    backbone = built(name)
     indices = (2, 3, 4, 5) if name == "dla34" else (0, 1, 2, 3)
     theirs = timm_library.create_model(name, features_only=True, out_indices=indices).eval()
     theirs.load_state_dict(innermost(backbone.body).state_dict())
@@ -134,7 +142,7 @@ def test_maps_are_timms_where_it_takes_the_size(name):
 
 def test_adapters_are_only_where_they_are_needed():
     def adapters(name: str) -> list[type]:
-        body, found = backbones.timm(name).body, []
+        body, found = built(name).body, []
         while body is not innermost(body):
             found.append(type(body))
             body = body.network
@@ -149,7 +157,7 @@ def test_adapters_are_only_where_they_are_needed():
 @pytest.mark.parametrize("name", ["test_mambaout", "test_vit", "dla34"])
 def test_imagenet_weights_go_to_the_network_inside(name):
     classifier = timm_library.create_model(name)
-    backbone = backbones.timm(name)
+    backbone = copy.deepcopy(built(name))
     load_imagenet_weights(backbone, classifier.state_dict())
     loaded = [each for each in innermost(backbone.body).state_dict().values() if each.ndim]
     given = [each for each in classifier.state_dict().values() if each.ndim]
@@ -157,7 +165,7 @@ def test_imagenet_weights_go_to_the_network_inside(name):
 
 
 def test_a_network_of_one_size_names_the_way_out():
-    backbone = backbones.timm("levit_128s")
+    backbone = built("levit_128s")
     with pytest.raises(ConfigError) as error:
         backbone(torch.zeros(1, 3, 225, 100))
     assert str(error.value) == (
