@@ -22,7 +22,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import MultiScaleRoIAlign
 
 from fpnkit.data.preprocess import Preprocess, PreprocessConfig
-from fpnkit.detectors import FasterRCNN
+from fpnkit.detectors import FasterRCNN, Postprocess
 from fpnkit.errors import ConfigError
 from fpnkit.heads import FastRCNNConfig, RPNConfig
 from fpnkit.ops.boxes import iou
@@ -55,7 +55,7 @@ def photo(name: str, height: int, width: int) -> Tensor:
 
 
 PARITY = 0.995
-"""Least share of detections with a twin."""
+"""Least share of detections that match."""
 
 
 @cache
@@ -111,7 +111,6 @@ def found_by_torchvision(model: nn.Module, images: Sequence[Tensor]) -> list[Det
             boxes_xyxy=each["boxes"],
             scores=each["scores"],
             labels=each["labels"] - 1,
-            levels=torch.zeros_like(each["labels"]),
             valid=torch.ones_like(each["labels"], dtype=torch.bool),
         )
         for each in answers
@@ -124,7 +123,7 @@ def found_by_us(detector: FasterRCNN, model: nn.Module, images: Sequence[Tensor]
 
 
 def match_rate(found: Detections, reference: Detections) -> float:
-    """Share of detections with a twin in the reference: same label, IoU over 0.99, scores within 0.001."""
+    """Share of detections that match one of the reference: same label, IoU over 0.99, scores within 0.001."""
     same_label = found.labels[:, None] == reference.labels
     same_box = iou(found.boxes_xyxy, reference.boxes_xyxy) > 0.99
     same_score = (found.scores[:, None] - reference.scores).abs() < 1e-3
@@ -149,7 +148,7 @@ def test_prepares_images_as_torchvision_does(which: str) -> None:
     model, _ = resnet50_pair()
     image = photo(*PHOTOS[which])
     ours, (theirs, _) = Preprocess(torchvision_preprocess(model))([image]), model.transform([image / 255])
-    assert ours.sizes.tolist() == [list(size) for size in theirs.image_sizes]
+    assert ours.sizes_hw.tolist() == [list(size) for size in theirs.image_sizes]
     rounding = 0.5 / 255 / min(model.transform.image_std)
     torch.testing.assert_close(ours.images, theirs.tensors, atol=rounding + 1e-5, rtol=0)
 
@@ -161,8 +160,8 @@ def test_resized_sides_differ_by_a_pixel_at_most() -> None:
     wrong = 0
     for size in sizes:
         theirs = transform.resize(torch.empty(3, *size, device="meta"))[0].shape[1:]
-        difference = [our - their for our, their in zip(preprocess.resized(*size), theirs, strict=True)]
-        assert set(difference) <= {0, 1}, f"{size} becomes {preprocess.resized(*size)}, in torchvision {theirs}"
+        difference = [our - their for our, their in zip(preprocess.resized_hw(*size), theirs, strict=True)]
+        assert set(difference) <= {0, 1}, f"{size} becomes {preprocess.resized_hw(*size)}, in torchvision {theirs}"
         wrong += any(difference)
     assert wrong < 0.1 * len(sizes)
 
@@ -179,7 +178,7 @@ def test_finds_the_same_in_a_batch_of_two_sizes() -> None:
 
 
 def assert_same_findings(model: nn.Module, detector: FasterRCNN, images: Sequence[Tensor]) -> None:
-    """At least 99.5 % of the detections of each image have a twin, both ways; prints the share."""
+    """At least 99.5 % of the detections of each image match, both ways; prints the share."""
     all_ours, all_theirs = found_by_us(detector, model, images), found_by_torchvision(model, images)
     for image, ours, theirs in zip(images, all_ours, all_theirs, strict=True):
         rate = both_ways(ours, theirs)
@@ -282,14 +281,12 @@ def test_takes_the_numbers_of_the_model() -> None:
     )
     assert detector.roi.config == FastRCNNConfig(
         aligned=False,
-        min_score=0.125,
-        nms_iou=0.42,
-        detections=16,
         positive_iou=0.63,
         samples=17,
         positive_fraction=0.31,
         delta_weights=(12.0, 11.0, 6.0, 4.0),
     )
+    assert detector.postprocess == Postprocess(min_score=0.125, nms_iou=0.42, detections=16)
     assert torchvision_preprocess(model) == PreprocessConfig(
         short_side=480, long_side=640, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), antialias=False
     )

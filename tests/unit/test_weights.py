@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -275,6 +277,12 @@ def test_timms_weights_fill_the_backbone(tmp_path, monkeypatch):
         CheckpointError, match=r"timm has no weights of resnet10t to load here: .*: pass a classifier's"
     ):
         InitialWeights.parse("timm").apply(detector, ("a", "b"), spec=SMALL)
+
+
+def test_shipped_weights_are_found_without_torch():
+    found = "from fpnkit.weights import find_weights; find_weights('default')"
+    code = f"import sys; {found}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_weights_are_found_by_name_run_and_file(saved, tmp_path):
