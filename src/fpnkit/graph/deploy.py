@@ -52,7 +52,9 @@ class DeployGraph(nn.Module):
             (N, D, ...) for each output of the detector, boxes in pixels of `images`, and count (N,) int64: how many of
             the D are detections, best first; the rest is 0.
         """
-        canvas = self._padded(normalise(images, sizes, self.preprocess) if self.pixels else images)
+        if self.pixels:  # made contiguous: of other strides torch before 2.11 derives constraints on sizes
+            images = normalise(images, sizes, self.preprocess).contiguous()
+        canvas = self._padded(images)
         found = self.detector(canvas, sizes, *more)
         valid = found["valid"]
         shown = [_masked(found[name], valid) for name in self.outputs[:-1]]

@@ -135,8 +135,8 @@ def default_warmup(steps: int) -> int:
 
 
 def ema_decay(steps: int) -> float:
-    """A decay that averages over the last twentieth of a run."""
-    return min(0.9998, max(0.0, 1 - 20 / steps))
+    """A decay whose average reaches back over a quarter of a run."""
+    return min(0.9998, max(0.0, 1 - 4 / steps))
 
 
 def _every(steps: int, per_epoch: int, evaluations: float) -> int:
