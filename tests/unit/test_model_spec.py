@@ -261,8 +261,8 @@ def test_names_of_specs():
 def test_costs_are_those_of_the_real_network():
     from torch.utils.flop_counter import FlopCounterMode
 
-    costs = model_costs(SMALL, 3, size_hw=(60, 90))
-    assert costs.size_hw == (64, 96)
+    costs = model_costs(SMALL, 3, size_hw=(64, 96))
+    assert model_costs(SMALL, 3).size_hw == (64, 1344)  # 64 and 1333 pixels, padded
     detector = build(SMALL, 3).eval()
     assert costs.parameters == sum(each.numel() for each in detector.parameters())
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:

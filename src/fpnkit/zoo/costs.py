@@ -34,18 +34,18 @@ def model_costs(spec: ModelSpec, num_classes: int = 80, *, size_hw: SizeHW | Non
     Args:
         spec: the model.
         num_classes: classes, without background.
-        size_hw: of the image, padded as the network needs it; by default the largest that `spec.preprocess` gives,
+        size_hw: of the image as the network gets it; by default the largest that `spec.preprocess` gives, padded,
             lying on its longer side.
     Raises:
         ConfigError: see `build`.
     """
     config = spec.preprocess
-    height, width = size_hw or (config.short_side, config.long_side)
-    padded = round_up(height, config.pad_to), round_up(width, config.pad_to)
+    if size_hw is None:
+        size_hw = round_up(config.short_side, config.pad_to), round_up(config.long_side, config.pad_to)
     with torch.device("meta"):  # shapes without values
         detector = build(spec, num_classes).eval()
         counter = FlopCounterMode(display=False)
         with counter:
-            detector(torch.zeros(1, 3, *padded), torch.tensor([padded], dtype=torch.float32))
+            detector(torch.zeros(1, 3, *size_hw), torch.tensor([size_hw], dtype=torch.float32))
     parameters = sum(each.numel() for each in detector.parameters())
-    return ModelCosts(parameters=parameters, gmacs=counter.get_total_flops() / 2e9, size_hw=padded)
+    return ModelCosts(parameters=parameters, gmacs=counter.get_total_flops() / 2e9, size_hw=size_hw)
