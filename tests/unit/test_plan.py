@@ -74,6 +74,6 @@ def test_too_little_time_is_refused_and_enough_is_named() -> None:
 
 
 def test_the_average_of_weights_fits_the_length() -> None:
-    assert ema_decay(10) == 0
-    assert ema_decay(400) == pytest.approx(0.95)
+    assert ema_decay(4) == 0
+    assert ema_decay(400) == pytest.approx(0.99)
     assert ema_decay(10_000_000) == 0.9998
