@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from shapes import Coco, draw_shapes
 from fpnkit import zoo
 from fpnkit.cli import main
 from fpnkit.inference import predictor as predict
-from fpnkit.weights.checkpoint import ModelCard, save_weights
+from fpnkit.weights.checkpoint import ModelCard, load_weights, save_weights
 
 LITE = "faster_rcnn_lite0_fpn"
 
@@ -68,14 +68,37 @@ def start() -> Callable[..., subprocess.Popen]:
     return run
 
 
+SMALL = {"short_side": 96, "long_side": 128}
+"""Images that cost little, for what does not depend on their size."""
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
-    """An untrained small detector of one class, `person`."""
+    """An untrained small detector of one class, `person`, which finds some hundred of them in small images."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    card = ModelCard.of_spec(zoo.preset(LITE), ("person",))
+    spec = zoo.preset(LITE)
+    card = ModelCard.of_spec(replace(spec, preprocess=replace(spec.preprocess, **SMALL)), ("person",))
     save_weights(path, zoo.build(LITE, 1), card)
     return path
+
+
+@pytest.fixture(scope="session")
+def person(tmp_path_factory) -> Path:
+    """The weights of the shipped model for images of a third of its own size, in which it still finds each person."""
+    path = tmp_path_factory.mktemp("person") / "person.safetensors"
+    detector, card = load_weights(predict.find_model("default"))
+    preprocess = replace(card.preprocess, short_side=240, long_side=320)
+    save_weights(path, detector, ModelCard.of_spec(replace(card.spec, preprocess=preprocess), card.classes))
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(person, tmp_path_factory) -> Path:
+    """`person` as ONNX, by the command: a minute, so once; not to be changed."""
+    folder = tmp_path_factory.mktemp("export") / "person"
+    assert main(["export", str(person), "--out", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

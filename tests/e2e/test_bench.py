@@ -2,25 +2,39 @@
 
 import pytest
 
+PARTS = {"backbone and pyramid", "RPN head", "proposals", "RoI head and suppression"}
 
-@pytest.mark.parametrize("streams", [1, 2])
-def test_parts_are_measured_and_written(cli, weights, tmp_path, read_json, photo, streams) -> None:
-    out = tmp_path / "figures.json"
-    words = ("bench", weights, "--image", photo, "--rounds", 2, "--streams", streams, "--device", "cpu", "--json", out)
-    ended = cli(*words)
+
+def check(ended, figures, network_hw: list[int]) -> None:
+    """What every engine measures and prints."""
     assert ended.code == 0, ended.err
-    figures = read_json(out)
-    parts = {"backbone and pyramid", "RPN head", "proposals", "RoI head and suppression"}
-    assert figures["parts"].keys() == parts | {"whole", "resizing"}
     assert all(0 < each["minimum"] <= each["median"] <= each["maximum"] for each in figures["parts"].values())
-    assert figures["engine"] == "torch"
-    assert figures["size"] == [48, 64]
-    assert figures["network_size"] == [480, 640]
-    assert figures["streams"] == streams
+    assert figures["size_hw"] == [48, 64]
+    assert figures["network_hw"] == network_hw
     assert figures["images_a_second"] > 0
     assert figures["memory"] > 100
-    for words in ("whole", "RPN head", "images a second", "peak memory"):
+    for words in ("whole", "images a second", "peak memory", figures["machine"]["CPU"]):
         assert words in ended.out
+
+
+def test_a_network_is_measured_part_by_part(cli, weights, tmp_path, read_json, photo) -> None:
+    out = tmp_path / "figures.json"
+    ended = cli("bench", weights, "--image", photo, "--rounds", 2, "--device", "cpu", "--json", out)
+    figures = read_json(out)
+    check(ended, figures, [96, 128])
+    assert (figures["engine"], figures["streams"]) == ("torch", 1)
+    assert figures["parts"].keys() == PARTS | {"whole", "resizing"}
+    assert "RPN head" in ended.out
+
+
+def test_a_graph_is_measured_as_a_whole_with_several_streams(cli, exported, tmp_path, read_json, photo) -> None:
+    out = tmp_path / "figures.json"
+    words = ("--engine", "onnxruntime", "--streams", 2, "--rounds", 2, "--image", photo, "--json", out)
+    ended = cli("bench", exported, *words)
+    figures = read_json(out)
+    check(ended, figures, [240, 320])
+    assert (figures["engine"], figures["streams"]) == ("onnxruntime", 2)
+    assert figures["parts"].keys() == {"whole", "resizing"}
 
 
 @pytest.mark.parametrize("option", ["--rounds", "--streams"])

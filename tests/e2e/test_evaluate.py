@@ -3,20 +3,31 @@
 import contextlib
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+import fpnkit
 from fpnkit import zoo
 from fpnkit.data.coco import read_coco
-from fpnkit.data.preprocess import Preprocess
-from fpnkit.evaluation.evaluate import METRICS, score
+from fpnkit.data.samples import sample_images
+from fpnkit.detectors import Detector
+from fpnkit.evaluation.scores import score
 from fpnkit.inference import predictor as predict
+from fpnkit.inference.torch_engine import TorchEngine
+from fpnkit.outputs import BASE_OUTPUTS, OutputSpec
 from fpnkit.structures import Detections, Proposals
 
 COCO = pytest.importorskip("pycocotools.coco").COCO
 COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
+
+METRICS = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+"""In the order of pycocotools."""
 
 KEYS = {
     *METRICS,
@@ -26,28 +37,27 @@ KEYS = {
     "proposals/AR_1000_medium",
     "proposals/AR_1000_large",
 }
-MODEL = "faster_rcnn_lite0_fpn"
 
 
 def pycocotools_figures(annotations, detections) -> list[float]:
     """What pycocotools says of two files, without any of our code."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
-        judged = COCOeval(truth, truth.loadRes(str(detections)), "bbox")
-        judged.evaluate()
-        judged.accumulate()
-        judged.summarize()
-    return [float(value) for value in judged.stats]
+        evaluated = COCOeval(truth, truth.loadRes(str(detections)), "bbox")
+        evaluated.evaluate()
+        evaluated.accumulate()
+        evaluated.summarize()
+    return [float(value) for value in evaluated.stats]
 
 
 def pycocotools_recall(annotations, proposals: list, most: int, size: str = "all") -> float:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
-        judged = COCOeval(truth, truth.loadRes([dict(each) for each in proposals]), "bbox")
-        judged.params.useCats, judged.params.maxDets = 0, [1, 10, most]
-        judged.evaluate()
-        judged.accumulate()
-    recall = judged.eval["recall"][:, :, ["all", "small", "medium", "large"].index(size), -1]
+        evaluated = COCOeval(truth, truth.loadRes([dict(each) for each in proposals]), "bbox")
+        evaluated.params.useCats, evaluated.params.maxDets = 0, [1, 10, most]
+        evaluated.evaluate()
+        evaluated.accumulate()
+    recall = evaluated.eval["recall"][:, :, ["all", "small", "medium", "large"].index(size), -1]
     return float(recall[recall > -1].mean())
 
 
@@ -183,41 +193,55 @@ def test_precision_is_in_the_order_of_the_classes(classes, mixed, shapes, tmp_pa
     assert best.tolist() == pytest.approx([float(name == "square") for name in classes])
 
 
-class Oracle:
-    """Stands in for a network: answers with the truth, moved a little, in the pixels of the batch."""
+class Oracle(Detector):
+    """A detector that answers with the truth, moved a little, in the pixels of the batch."""
+
+    outputs = (*BASE_OUTPUTS, OutputSpec("levels", "int64"))
+    num_classes = 2
 
     def __init__(self, content: dict) -> None:
-        self.content = content
-        self.seen = 0
+        super().__init__()
+        self.content, self.seen, self.batches = content, 0, []
 
-    def __call__(self, batch, *, proposals: int) -> list:
+    def forward(self, images, sizes_hw):
+        raise NotImplementedError
+
+    def losses(self, batch, targets):
+        raise NotImplementedError
+
+    def detect_and_propose(self, batch, *, proposals: int = 1000) -> list:
+        self.batches.append(len(batch))
         answers = []
         for index in range(len(batch)):
             image = self.content["images"][self.seen]
             self.seen += 1
             found = [each for each in guesses(self.content) if each["image_id"] == image["id"]]
             x, y, width, height = torch.tensor([each["bbox"] for each in found]).reshape(-1, 4).unbind(1)
-            scale = (batch.sizes[index] / batch.original_sizes[index]).flip(0).repeat(2)
+            scale = (batch.sizes_hw[index] / batch.original_hw[index]).flip(0).repeat(2)
             boxes = torch.stack([x, y, x + width, y + height], dim=1) * scale
             scores = torch.tensor([each["score"] for each in found])
             labels = torch.tensor([each["category_id"] - 1 for each in found], dtype=torch.int64)
             valid = torch.ones(len(found), dtype=torch.bool)
-            answers.append((Proposals(boxes, scores, valid), Detections(boxes, scores, labels, labels + 2, valid)))
+            detections = Detections(boxes, scores, labels, valid, {"levels": labels + 2})
+            answers.append((Proposals(boxes, scores, valid), detections))
         return answers
 
 
 @pytest.fixture
-def oracle(monkeypatch, shapes):
+def oracle(monkeypatch, shapes) -> Oracle:
     """The command line gets a detector of two classes that knows the twelve images of shapes."""
-    detector = zoo.build(MODEL, 2)
-    monkeypatch.setattr(detector, "detect_and_propose", Oracle(json.loads(shapes[0].json.read_text())))
-    predictor = predict.Predictor(detector, ("square", "disc"), Preprocess(zoo.default_preprocess(MODEL)))
+    oracle = Oracle(json.loads(shapes[0].json.read_text()))
+    engine = TorchEngine(oracle, torch.device("cpu"), "float32", live=True)
+    preprocess = zoo.preset("faster_rcnn_lite0_fpn").preprocess
+    predictor = predict.Predictor(engine, ("square", "disc"), preprocess)
     monkeypatch.setattr(predict, "load", lambda *given, **named: predictor)
+    return oracle
 
 
-@pytest.mark.usefixtures("oracle")
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_written_figures_equal_pycocotools_on_the_written_files(batch_size, cli, shapes, tmp_path, read_json):
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, [1] * 12), (5, [5, 5, 2])])
+def test_written_figures_equal_pycocotools_on_the_written_files(
+    batch_size, batches, oracle, cli, shapes, tmp_path, read_json
+):
     data, out = shapes[0], tmp_path / "out"
     words = ("evaluate", "oracle", "--data", data.json, "--images", data.images, "--batch-size", batch_size)
     outcome = cli(*words, "--out", out)
@@ -227,8 +251,83 @@ def test_written_figures_equal_pycocotools_on_the_written_files(batch_size, cli,
     assert 0.1 < metrics["AP"] < 0.95
     wanted = pycocotools_figures(data.json, out / "detections.json")
     assert [metrics[name] for name in METRICS] == pytest.approx(wanted, abs=1e-9)
-    assert all(set(each) == {"image_id", "category_id", "bbox", "score"} for each in read_json(out / "detections.json"))
-    assert sorted(each.name for each in out.iterdir()) == ["detections.json", "metrics.json", "precision_recall.png"]
+    assert oracle.batches == batches
+    names = {"image_id", "category_id", "bbox", "score", "level"}
+    assert all(set(each) == names for each in read_json(out / "detections.json"))
+    assert sorted(each.name for each in out.iterdir()) == [
+        "detections.json",
+        "images.json",
+        "metrics.json",
+        "precision_recall.png",
+    ]
+
+
+def test_the_ids_of_detections_are_listed_whatever_the_format(oracle, cli, shapes, tmp_path, read_json):
+    data = shapes[0]
+    assert cli("convert", data.json, "--images", data.images, "--to", "yolo", "--out", tmp_path / "yolo").code == 0
+    outcome = cli("evaluate", "oracle", "--data", tmp_path / "yolo", "--out", tmp_path / "out")
+    assert (outcome.code, outcome.err) == (0, "")
+    with contextlib.redirect_stdout(io.StringIO()):
+        listed = COCO(str(tmp_path / "out" / "images.json"))
+        results = listed.loadRes(str(tmp_path / "out" / "detections.json"))
+    assert [each["name"] for each in listed.loadCats(listed.getCatIds())] == ["square", "disc"]
+    sizes = {(each["width"], each["height"]) for each in listed.dataset["images"]}
+    assert (len(listed.dataset["images"]), sizes) == (12, {(96, 96)})
+    assert len(results.getAnnIds()) == len(read_json(tmp_path / "out" / "detections.json")) > 12
+    assert {each["image_id"] for each in read_json(tmp_path / "out" / "detections.json")} <= set(listed.getImgIds())
+
+
+class Recording:
+    """A real engine that notes how many images each pass gets."""
+
+    def __init__(self, engine) -> None:
+        self.engine, self.batches = engine, []
+
+    def __getattr__(self, name: str):
+        return getattr(self.engine, name)
+
+    def detect_and_propose(self, images, config, *, proposals: int):
+        self.batches.append(len(images))
+        return self.engine.detect_and_propose(images, config, proposals=proposals)
+
+
+@pytest.fixture(scope="module")
+def people(person, tmp_path_factory):
+    """The shipped photographs as COCO; annotated is what the weights find in each at its own size."""
+    folder, predictor = tmp_path_factory.mktemp("people"), fpnkit.load(person, device="cpu")
+    images, annotations = [], []
+    for number, path in enumerate(sample_images(), start=1):
+        result = predictor(shutil.copy(path, folder))
+        width, height = result.size_wh
+        images.append({"id": number, "file_name": path.name, "width": width, "height": height})
+        left, top, right, bottom = result.boxes_xyxy[0].tolist()
+        box = [left, top, right - left, bottom - top]
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": box, "iscrowd": 0})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+    (folder / "people.json").write_text(json.dumps(content))
+    return folder / "people.json"
+
+
+def test_batches_reach_a_graph_and_change_little(exported, people, cli, monkeypatch, tmp_path, read_json):
+    graph = fpnkit.load(exported, engine="onnxruntime")
+    found = {}
+    for batch_size, batches in ((1, [1, 1, 1]), (2, [2, 1])):
+        engine, out = Recording(graph.engine), tmp_path / str(batch_size)
+        predictor = predict.Predictor(engine, graph.classes, graph.preprocess)
+        monkeypatch.setattr(predict, "load", lambda *given, predictor=predictor, **named: predictor)
+        words = ("evaluate", exported, "--data", people, "--batch-size", batch_size, "--workers", 2, "--out", out)
+        assert cli(*words).code == 0
+        assert engine.batches == batches
+        found[batch_size] = read_json(out / "metrics.json"), read_json(out / "detections.json")
+    (alone, one), (together, other) = found.values()
+    assert alone.keys() == together.keys() == set(METRICS)
+    assert alone["AP75"] == pytest.approx(together["AP75"], abs=0.02)
+    assert alone["AP75"] > 0.9
+    sure, same = ([each for each in every if each["score"] > 0.5] for every in (one, other))
+    assert [each["image_id"] for each in sure] == [each["image_id"] for each in same]
+    for each, wanted in zip(same, sure, strict=True):
+        assert each["bbox"] == pytest.approx(wanted["bbox"], abs=2)
+        assert each["score"] == pytest.approx(wanted["score"], abs=0.01)
 
 
 def test_untrained_model_is_evaluated_with_all_figures(cli, coco, weights, tmp_path, read_json):

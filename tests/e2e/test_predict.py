@@ -145,7 +145,14 @@ def test_the_real_command_predicts(tmp_path, start, photo, weights):
     assert str(tmp_path / "out") in out
 
 
-def test_photos_of_several_sizes_in_batches_are_found_as_alone(tmp_path, cli, photo, read_json):
+def test_photos_of_several_sizes_in_batches_are_found_as_alone(tmp_path, cli, photo, read_json, loaded, monkeypatch):
+    passes, detect = [], loaded.engine.detect
+
+    def noted(images, config):
+        passes.append(len(images))
+        return detect(images, config)
+
+    monkeypatch.setattr(loaded.engine, "detect", noted)
     folder = tmp_path / "in"
     folder.mkdir()
     for number, size in enumerate([(64, 48), (48, 64), (64, 48), (80, 80), (64, 48)]):
@@ -153,7 +160,9 @@ def test_photos_of_several_sizes_in_batches_are_found_as_alone(tmp_path, cli, ph
     (folder / "2b.png").write_bytes(b"no image")
     words = ("predict", folder, "--min-score", 0)
     assert cli(*words, "--out", tmp_path / "alone").code == 4
+    assert passes == [1] * 5
     assert cli(*words, "--out", tmp_path / "batched", "--batch", 3).code == 4
+    assert sorted(passes[5:]) == [1, 1, 1, 2]  # three of two sizes; two of two sizes and one that is no image
     alone, batched = (read_json(tmp_path / out / "predictions.json") for out in ("alone", "batched"))
     assert [each["image"] for each in batched] == [each["image"] for each in alone]
     for mine, wanted in zip(batched, alone, strict=True):

@@ -51,11 +51,11 @@ def speaking_of(names: Mapping[str, str]) -> Iterator[None]:
 def in_options(text: str) -> str:
     """A message with the options of the verb that runs.
 
-    A parameter is one where it cannot be a plain word: in `name=value`, which becomes `--name value`, and alone when
-    it holds an underscore or a dot.
+    A parameter is one where it cannot be a plain word: in `name=value`, which becomes `--name value`, in `name must`,
+    and alone when it holds an underscore or a dot.
     """
     for name, option in _names.get({}).items():
-        pattern = rf"(?<![\w./-]){re.escape(name)}(?!\w)(?:=(?P<value>[^\s:;,)]+))?"
+        pattern = rf"(?<![\w./-]){re.escape(name)}(?![\w/])(?:=(?P<value>[^\s:;,)]+))?"
         text = re.sub(pattern, partial(_as_option, option), text)
     return text
 
@@ -64,4 +64,5 @@ def _as_option(option: str, found: re.Match[str]) -> str:
     name, value = found[0], found["value"]
     if value is not None:
         return option if value == "True" else f"{option} {value}"
-    return option if "_" in name or "." in name else name
+    unmistakable = "_" in name or "." in name or found.string.startswith(" must", found.end())
+    return option if unmistakable else name

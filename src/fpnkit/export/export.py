@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ..data.annotated import AnnotatedImages
-from ..data.images import as_rgb_array, read_image
+from ..data.images import as_rgb_array, image_wh, read_image
 from ..data.paths import MAX_PIXELS
 from ..data.pixels import SizeHW
 from ..data.samples import sample_images
@@ -138,6 +138,7 @@ def export(
     Raises:
         CheckpointError: the weights are damaged.
         ConfigError: a format, precision or option that is not possible, or int8 without images.
+        DataError: one of the photos is no image, or has more than `max_pixels`.
         ExportError: the graph cannot be made, finds something else, or loses too much AP; nothing is written then.
     """
     watcher = watcher or NoWatcher()
@@ -149,6 +150,8 @@ def export(
     require_possible(exported)
     if config.precision == "int8" and not photos:
         raise ConfigError("int8 is calibrated with images like those that the model will see: give some hundred")
+    for path in photos:
+        image_wh(path, max_pixels=config.max_pixels)  # better known before the graph is made
     with published(out) as folder:
         watcher.on_stage("writing the graph", None)
         write_graph(folder, folded(detector), exported, _samples(photos, exported, config.max_pixels))
