@@ -155,9 +155,9 @@ def check(model: str) -> str:
         raise FpnkitError("; ".join(wrong))
     backbone.train()
     sum(each.square().mean() for each in backbone(torch.rand(2, 3, *SIZES[0])).values()).backward()
-    silent = [name for name, each in backbone.named_parameters() if each.requires_grad and each.grad is None]
-    if silent:
-        raise FpnkitError(f"no gradient reaches {', '.join(silent)}")
+    untrained = [name for name, each in backbone.named_parameters() if each.requires_grad and each.grad is None]
+    if untrained:
+        raise FpnkitError(f"no gradient reaches {', '.join(untrained)}")
     strides, channels = zip(*((level.stride, level.channels) for level in backbone.levels), strict=True)
     size = sum(each.numel() for each in backbone.parameters()) / 1e6
     return f"{', '.join(map(str, strides))} | {', '.join(map(str, channels))} | {size:.1f}"

@@ -1,4 +1,4 @@
-"""A backbone as data: a network of timm or torchvision, and what of it keeps still in training."""
+"""A backbone as data: a network of timm or torchvision, and which of its parts are not trained."""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ def _anchors(task: Task, batch: ImageBatch) -> float:
 def _gmacs(run: Any) -> float:
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops() / 2 / 1e9
+    flops: int = counter.get_total_flops()
+    return flops / 2e9
 
 
 def _millions(module: torch.nn.Module) -> float:

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
-from ..detectors import RPN, FasterRCNN, FastRCNN
+from ..detectors import RPN, FastRCNN, PyramidNetwork
 from ..evaluation.evaluate import PROPOSALS
 from ..inference.torch_engine import FindInBatch
 from ..structures import Detections, ImageBatch, Proposals, Targets
@@ -29,7 +29,7 @@ class Task:
     """
 
     kind: str
-    detector: RPN | FastRCNN | FasterRCNN
+    detector: PyramidNetwork
     losses: Callable[[ImageBatch, Targets], dict[str, Tensor]]
     find: FindInBatch
 

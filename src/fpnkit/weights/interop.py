@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..detectors import FasterRCNN
+from ..detectors import Detector
 from ..errors import CheckpointError, ConfigError
 from ..files import replaced_whole
 from ..zoo.interop import NORM_EPS, coco_classes, from_state, to_state
@@ -56,7 +56,7 @@ def import_weights(
         model, detector = from_state(state, library, rgb=rgb, norm_eps=eps)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if not isinstance(detector, FasterRCNN):
+    if not isinstance(detector, Detector):
         raise CheckpointError(f"{path}: an RPN alone is no detector; fpnkit.zoo.from_state gives it in Python")
     card = ModelCard.of_spec(preset(model), _class_names(classes, detector.num_classes))
     save_weights(out, detector, card)
@@ -78,7 +78,7 @@ def export_weights(weights: Path, library: str, out: Path, *, norm_eps: float = 
         CheckpointError: a file that cannot be read or written.
     """
     detector, card = load_weights(weights)
-    if not card.name.startswith(f"{library}_") or not isinstance(detector, FasterRCNN):
+    if not card.name.startswith(f"{library}_"):
         raise ConfigError(
             f"{weights} holds {card.name}, which is not a model of {library}: train {library}_r50_fpn or "
             f"{library}_r101_fpn, or import a checkpoint of {library}"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from ..detectors import RPN, FasterRCNN
@@ -102,7 +102,7 @@ def from_state(
     return name, _without_unused(detector, name, style).eval()
 
 
-def to_state(detector: FasterRCNN | RPN, model: str, *, norm_eps: float = NORM_EPS) -> dict[str, Tensor]:
+def to_state(detector: nn.Module, model: str, *, norm_eps: float = NORM_EPS) -> dict[str, Tensor]:
     """The state dict that the library of a model reads.
 
     Args:
