@@ -146,7 +146,7 @@ def test_another_model_is_refused(stopped):
 
 
 def test_a_planned_length_is_that_of_the_first_command(train, tmp_path):
-    first, notes = train(epochs=None, minutes=0.5, stop_after=4)
+    first, notes = train(epochs=None, minutes=2, stop_after=4)
     total = notes.steps[0][1]
     assert first.steps == 4
     assert total >= 10

@@ -82,6 +82,7 @@ def test_the_limit_of_pixels_is_a_setting(paths, tmp_path):
         fpnkit.train(paths[0], tmp_path / "run", val=paths[1], model=LITE, **SHORT, max_pixels=95 * 95)
 
 
+@pytest.mark.slow
 def test_it_ends_within_the_minutes(paths, tmp_path):
     settings = {name: value for name, value in SHORT.items() if name != "steps"}
     notes, began = Notes(), time.monotonic()
@@ -93,8 +94,11 @@ def test_it_ends_within_the_minutes(paths, tmp_path):
     assert f"{run.steps} steps (" in plan
     assert ", about " in plan
     assert len(notes.evaluations) == int(plan.split(" epochs), ")[1].split()[0])
+
+
+def test_minutes_and_steps_exclude_each_other(paths, tmp_path):
     with pytest.raises(ConfigError, match="minutes=N excludes epochs=N and steps=N"):
-        fpnkit.train(paths[0], tmp_path / "other", val=paths[1], model=LITE, minutes=1, **SHORT)
+        fpnkit.train(paths[0], tmp_path / "run", val=paths[1], model=LITE, minutes=1, **SHORT)
 
 
 def test_a_dry_run_changes_nothing(paths, tmp_path):
