@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +15,12 @@ from ..data.images import FORMATS, as_rgb_array
 from ..data.paths import MAX_PIXELS
 from ..data.pixels import PreprocessConfig
 from ..device import PRECISIONS, choose_device
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..files import write_bytes
 from ..graph.exported import is_exported
 from ..outputs import Arrays, OutputSpec
 from ..pictures.annotate import COMMENT, annotate
-from ..zoo.shipped import SHA256, shipped_weights
+from ..weights.find import find_weights
 from .engines import Engine, Inspected
 from .graph_cache import choose_engine, open_exported
 from .passes import checked, merge, scaled
@@ -316,21 +315,4 @@ def find_model(model: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(model)
-    if str(model) in SHA256:
-        return shipped_weights(str(model))
-    if is_exported(path):
-        return path
-    if path.is_dir():
-        for name in ("best", "last"):
-            weights = path / "weights" / f"{name}.safetensors"
-            if weights.is_file():
-                return weights
-        raise CheckpointError(
-            f"{path}: the folder holds no weights/best.safetensors: is it a training run or an export?"
-        )
-    if not path.exists():
-        near = difflib.get_close_matches(str(model), SHA256, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"shipped models: {', '.join(SHA256)}"
-        raise CheckpointError(f"{model}: no such model, run folder or weights file; {hint}")
-    return path
+    return Path(model) if is_exported(Path(model)) else find_weights(model)

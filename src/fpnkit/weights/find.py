@@ -25,7 +25,9 @@ def find_weights(model: str | Path) -> Path:
             weights = path / "weights" / f"{name}.safetensors"
             if weights.is_file():
                 return weights
-        raise CheckpointError(f"{path}: the folder holds no weights/best.safetensors: is it a training's?")
+        raise CheckpointError(
+            f"{path}: the folder holds no weights/best.safetensors: is it a training run or an export?"
+        )
     if not path.exists():
         hint = did_you_mean(str(model), SHA256, "shipped models")
         raise CheckpointError(f"{model}: no such model, run folder or weights file; {hint}")
