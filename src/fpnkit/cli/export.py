@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .data_options import FORMATS, add_images_dir, read
-from .photos import add_limits
+from .photos import add_max_pixels
 
 EPILOG = """\
 examples:
@@ -64,6 +64,9 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     graph.add_argument(
         "--resize", action="store_true", help="resize inside, too: the graph takes images of any size as they are"
     )
+    graph.add_argument(
+        "--detections", type=int, metavar="N", help="most boxes an image (default: the model's own number, mostly 100)"
+    )
     proof = parser.add_argument_group("comparison with PyTorch")
     proof.add_argument(
         "--calibrate",
@@ -73,7 +76,7 @@ def add_parser(verbs: Any) -> argparse.ArgumentParser:
     )
     proof.add_argument("--data", nargs="+", metavar="DATA", help=f"to measure AP before and after: {FORMATS}")
     add_images_dir(proof)
-    add_limits(parser)
+    add_max_pixels(parser)
     return parser
 
 
