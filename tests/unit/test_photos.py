@@ -1,4 +1,4 @@
-"""Photographs are looked at several at a time, and come out in order."""
+"""Photographs are processed several at a time, and their results come in order."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PLACES = [(Path(f"{number}.jpg"), Path(f"{number}.out")) for number in range(40)
 
 
 def test_results_come_in_the_order_of_the_photographs() -> None:
-    def look(path: Path, _: Path) -> int:
+    def process(path: Path, _: Path) -> int:
         time.sleep(0.001 * (7 - int(path.stem) % 7))
         return int(path.stem)
 
-    assert each_photo(PLACES, [], one_by_one(look), doing="", workers=4) == list(range(40))
+    assert each_photo(PLACES, [], one_by_one(process), doing="", workers=4) == list(range(40))
 
 
-def test_no_more_than_asked_for_are_looked_at_at_a_time_and_few_wait() -> None:
+def test_no_more_than_asked_for_are_processed_at_a_time_and_few_wait() -> None:
     lock, state = threading.Lock(), {"now": 0, "most": 0, "begun": 0}
     begun_before: list[int] = []
 
-    def look(path: Path, _: Path) -> None:
+    def process(path: Path, _: Path) -> None:
         with lock:
             state["now"] += 1
             state["begun"] += 1
@@ -36,47 +36,47 @@ def test_no_more_than_asked_for_are_looked_at_at_a_time_and_few_wait() -> None:
         with lock:
             state["now"] -= 1
 
-    each_photo(PLACES, [], one_by_one(look), doing="", workers=3)
+    each_photo(PLACES, [], one_by_one(process), doing="", workers=3)
     assert state["most"] == 3
     assert max(begun_before) <= 6
 
 
 def test_what_cannot_be_read_is_kept_apart() -> None:
-    def look(path: Path, _: Path) -> int:
+    def process(path: Path, _: Path) -> int:
         if int(path.stem) % 10 == 3:
             raise DataError(f"{path}: damaged")
         return int(path.stem)
 
     unusable: list[DataError] = []
-    seen = each_photo(PLACES, unusable, one_by_one(look), doing="", workers=4)
-    assert seen == [number for number in range(40) if number % 10 != 3]
+    results = each_photo(PLACES, unusable, one_by_one(process), doing="", workers=4)
+    assert results == [number for number in range(40) if number % 10 != 3]
     assert [str(each) for each in unusable] == [f"{number}.jpg: damaged" for number in (3, 13, 23, 33)]
 
 
 def test_another_error_ends_it_at_once() -> None:
-    looked: list[int] = []
+    processed: list[int] = []
 
-    def look(path: Path, _: Path) -> None:
-        looked.append(int(path.stem))
+    def process(path: Path, _: Path) -> None:
+        processed.append(int(path.stem))
         if int(path.stem) == 2:
             raise OSError(28, "No space left on device")
         time.sleep(0.002)
 
     with pytest.raises(OSError, match="No space left"):
-        each_photo(PLACES, [], one_by_one(look), doing="", workers=2)
-    assert len(looked) < 10
+        each_photo(PLACES, [], one_by_one(process), doing="", workers=2)
+    assert len(processed) < 10
 
 
 def test_groups_keep_the_order_and_what_cannot_be_read_is_kept_apart() -> None:
     sizes: list[int] = []
 
-    def look(group) -> list[int | DataError]:
+    def process(group) -> list[int | DataError]:
         sizes.append(len(group))
         numbers = [int(path.stem) for path, _ in group]
         return [DataError(f"{number}") if number % 10 == 3 else number for number in numbers]
 
     unusable: list[DataError] = []
-    seen = each_photo(PLACES, unusable, look, doing="", workers=3, batch=7)
-    assert seen == [number for number in range(40) if number % 10 != 3]
+    results = each_photo(PLACES, unusable, process, doing="", workers=3, batch=7)
+    assert results == [number for number in range(40) if number % 10 != 3]
     assert len(unusable) == 4
     assert sorted(sizes) == [5, 7, 7, 7, 7, 7]

@@ -17,8 +17,8 @@ examples:
 
 writes to --out:
   NAME.levels.jpg    the photograph with its boxes, each in the colour of the level that it was read from; and for
-                     each level P2..P6 a glow where its RPN sees objects of the level's size. In white, to scale: one
-                     cell of the level's map and the anchors that stand on it, where the glow is strongest
+                     each level P2..P6 a heat map of the RPN's objectness. In white, to scale, where it is strongest:
+                     one cell of the level's map and its anchors
   sizes.levels.jpg   a dot for each object of all photographs, its size against its level, and the steps of eq. 1,
                      which gives large objects to coarse levels and small ones to fine levels
 
@@ -61,12 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model, device=arguments.device, precision=arguments.precision, max_pixels=arguments.max_pixels
     )
 
-    def look(path: Path, picture: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def process(path: Path, picture: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         view = view_levels(predictor, path, min_score=arguments.min_score)
         draw_levels(picture, view)
         return view.object_sizes(), view.result.levels, view.result.scores
 
-    seen = each_photo(places, unusable, one_by_one(look), doing="looking")
+    seen = each_photo(places, unusable, one_by_one(process), doing="drawing")
     sizes, levels, scores = (np.concatenate(each) for each in zip(*seen, strict=True))
     steps = eq1_steps(predictor.detector)
     taken = {str(picture).casefold() for _, picture in places}

@@ -1,4 +1,4 @@
-"""What the verbs that look at photographs share: their options, the places of their pictures, and the loop."""
+"""What the verbs share that read photographs: their options, the files of their pictures, and the loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..data.paths import MAX_PIXELS
 from ..errors import ConfigError, DataError
 from .wording import in_options
 
-Seen = TypeVar("Seen")
+Result = TypeVar("Result")
 
 Place = tuple[Path, Path]
 """A photograph, and the file for its picture."""
@@ -119,21 +119,21 @@ def require_score(score: float) -> None:
 def each_photo(
     places: Sequence[Place],
     unusable: list[DataError],
-    look: Callable[[Sequence[Place]], Sequence[Seen | DataError]],
+    process: Callable[[Sequence[Place]], Sequence[Result | DataError]],
     *,
     doing: str,
     workers: int = 1,
     batch: int = 1,
-) -> list[Seen]:
-    """Look at every photograph; those that cannot be read are named and skipped.
+) -> list[Result]:
+    """Process every photograph; those that cannot be read are named and skipped.
 
     Args:
         places: photographs.
         unusable: paths without any photograph; what cannot be read is added.
-        look: from some photographs to what was seen in each, or why it cannot be read; see `one_by_one`.
+        process: from some photographs to the result of each, or why it cannot be read; see `one_by_one`.
         doing: words beside the progress bar.
-        workers: calls of `look` at a time, so that reading, computing and writing overlap.
-        batch: photographs that are looked at together.
+        workers: calls of `process` at a time, so that reading, computing and writing overlap.
+        batch: photographs of one call.
     Raises:
         DataError: none could be read.
     """
@@ -143,11 +143,11 @@ def each_photo(
     if several:
         for error in unusable:
             _warn(error)
-    seen: list[Seen] = []
+    seen: list[Result] = []
     groups = [places[start : start + batch] for start in range(0, len(places), batch)]
     with progress_bar() as progress, ThreadPoolExecutor(workers) as pool:
         task = progress.add_task(doing, total=len(places), note="")
-        for each in _in_order(pool, look, groups, 2 * workers):
+        for each in _in_order(pool, process, groups, 2 * workers):
             for found in each.result():
                 if not isinstance(found, DataError):
                     seen.append(found)
@@ -162,12 +162,12 @@ def each_photo(
     return seen
 
 
-def one_by_one(look: Callable[[Path, Path], Seen]) -> Callable[[Sequence[Place]], list[Seen | DataError]]:
+def one_by_one(process: Callable[[Path, Path], Result]) -> Callable[[Sequence[Place]], list[Result | DataError]]:
     """For `each_photo`, of a function that takes one photograph and the file for its picture."""
 
-    def attempt(place: Place) -> Seen | DataError:
+    def attempt(place: Place) -> Result | DataError:
         try:
-            return look(*place)
+            return process(*place)
         except DataError as error:
             return error
 
@@ -176,15 +176,15 @@ def one_by_one(look: Callable[[Path, Path], Seen]) -> Callable[[Sequence[Place]]
 
 def _in_order(
     pool: ThreadPoolExecutor,
-    look: Callable[[Sequence[Place]], Sequence[Seen | DataError]],
+    process: Callable[[Sequence[Place]], Sequence[Result | DataError]],
     groups: Sequence[Sequence[Place]],
     most: int,
-) -> Iterator[Future[Sequence[Seen | DataError]]]:
+) -> Iterator[Future[Sequence[Result | DataError]]]:
     """What comes of each group, in order; at most so many are under way, which keeps memory flat."""
-    waiting: deque[Future[Sequence[Seen | DataError]]] = deque()
+    waiting: deque[Future[Sequence[Result | DataError]]] = deque()
     try:
         for group in groups:
-            waiting.append(pool.submit(look, group))
+            waiting.append(pool.submit(process, group))
             if len(waiting) == most:
                 yield waiting.popleft()
         while waiting:

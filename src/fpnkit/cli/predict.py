@@ -32,7 +32,7 @@ examples:
   fpnkit predict photo.jpg holiday/ --out found     files and folders
   fpnkit predict holiday/ --model runs/mine --min-score 0.3 --format coco
   fpnkit predict holiday/ --engine openvino         the same boxes, several times as fast on most CPUs
-  fpnkit predict crowd.jpg --scales 1,2             look again at twice the size: more of the small objects
+  fpnkit predict crowd.jpg --scales 1,2             also at twice the size: finds more small objects
 
 writes to --out:
   NAME.annotated.jpg  each image with its boxes, coloured by pyramid level; folders keep their tree, files that
@@ -128,10 +128,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.engine or predictor.engine.name != "torch":
         tell(f"engine: {predictor.engine.name}, streams: {plan.streams}, batch: {plan.batch}")
 
-    def look(group: Sequence[Place]) -> list[dict[str, Any] | DataError]:
-        return _look(predictor, group, arguments.min_score)
+    def process(group: Sequence[Place]) -> list[dict[str, Any] | DataError]:
+        return _find_and_draw(predictor, group, arguments.min_score)
 
-    found = each_photo(places, unusable, look, doing="predicting", workers=plan.streams + 1, batch=plan.batch)
+    found = each_photo(places, unusable, process, doing="predicting", workers=plan.streams + 1, batch=plan.batch)
     _write(arguments, predictor.classes, found)
     console.print(_table([(Path(entry["image"]).name, entry["detections"]) for entry in found]))
     count = sum(len(entry["detections"]) for entry in found)
@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 4 if unusable else 0
 
 
-def _look(predictor: Predictor, group: Sequence[Place], min_score: float) -> list[dict[str, Any] | DataError]:
+def _find_and_draw(predictor: Predictor, group: Sequence[Place], min_score: float) -> list[dict[str, Any] | DataError]:
     """Find and draw; images of one size are in one pass, so that none is padded for another's sake."""
     from ..data.images import read_image
 
