@@ -57,14 +57,14 @@ def test_what_a_graph_cannot_apply_is_refused(exported) -> None:
     """Said in the library's words; the command line's are in `test_options`."""
     for refused, reason in {
         ("compiled", True): "compiled already",
-        ("detections", 3): "was exported with detections=100: for detections=3 export the weights again",
+        ("detections", 3): "was exported with detections=10: for detections=3 export the weights again",
         ("min_score", 0.4): "was exported with min_score=",
         ("nms_iou", 0.4): "was exported with nms_iou=0.5: for nms_iou=0.4",
         ("device", "meta"): "device=meta is for weights",
     }.items():
         with pytest.raises(ConfigError, match=reason):
             fpnkit.load(exported, **dict([refused]))
-    assert fpnkit.load(exported, detections=100, device="cpu").engine.postprocess.detections == 100
+    assert fpnkit.load(exported, detections=10, device="cpu").engine.postprocess.detections == 10
 
 
 def test_scales_work_with_an_export(exported, person) -> None:
@@ -87,13 +87,21 @@ def test_features_need_the_weights(exported) -> None:
 
 def test_weights_run_in_another_engine_and_the_graph_is_kept(exported, person, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("FPNKIT_CACHE", str(tmp_path))
-    made = []
-    monkeypatch.setattr(weights_engine, "write_graph", lambda folder, *_: (made.append(1), _copy(exported, folder)))
+    made: list[Exported] = []
+
+    def write_graph(folder, detector, description) -> None:
+        made.append(description)
+        _copy(exported, folder)
+
+    monkeypatch.setattr(weights_engine, "write_graph", write_graph)
     lines: list[str] = []
     for _ in range(2):
-        predictor = fpnkit.load(person, engine="onnxruntime", on_message=lines.append)
+        predictor = fpnkit.load(person, engine="onnxruntime", detections=10, on_message=lines.append)
         assert len(predictor(PHOTO)) > 0
     assert len(made) == len(lines) == 1
+    assert made[0].postprocess == predictor.engine.postprocess
+    fpnkit.load(person, engine="onnxruntime", detections=10, nms_iou=0.4, on_message=lines.append)
+    assert [each.postprocess.nms_iou for each in made] == [0.5, 0.4]  # another graph
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,10 +1,8 @@
 """--detections and --max-pixels, wherever images are read and objects found."""
 
-import json
 import shutil
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from fpnkit import zoo
 from fpnkit.data.samples import FOLDER
 from fpnkit.errors import DataError
 from fpnkit.export import export as export_module
-from fpnkit.export import parity
 from fpnkit.weights.checkpoint import ModelCard, save_weights
 
 CLASSES = ("square", "disc", "person")
@@ -39,12 +36,6 @@ def random_weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("random") / "random.safetensors"
     save_weights(path, detector, ModelCard.of_spec(spec, CLASSES))
     return path
-
-
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory):
-    """Where graphs of this module are kept, so that each is made once."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
@@ -89,25 +80,21 @@ def test_an_evaluation_scores_as_many_detections_as_asked_for(evaluated):
     assert "AR_200" in figures
 
 
-def test_a_graph_is_made_with_the_number_of_detections_inside(
-    predicted, evaluated, random_weights, graphs, cli, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("FPNKIT_CACHE", str(graphs))
-    engine = ("--engine", "onnxruntime", "--detections", 3)
-    for ours, wanted in zip(predicted(*engine), predicted("--detections", 3), strict=True):
-        assert ours["label"] == wanted["label"]
-        assert ours["box_xyxy"] == pytest.approx(wanted["box_xyxy"], abs=0.1)
-    assert evaluated(*engine)[1] == [3, 3]
+def test_a_graph_has_the_number_of_detections_inside(exported, person, cli, tmp_path, read_json):
+    """It was exported with --detections 10."""
 
-    kept, *_ = (graphs / "graphs").iterdir()
-    copy = partial(shutil.copytree, kept, dirs_exist_ok=True)
-    monkeypatch.setattr(export_module, "write_graph", lambda folder, *_: copy(folder))
-    monkeypatch.setattr(parity, "shapes_of", lambda config: ((96, 128),))
-    out = tmp_path / "exported"
-    ended = cli("export", random_weights, "--detections", 3, "--out", out)
-    assert ended.code == 0, ended.err
-    cases = json.loads((out / "report.json").read_text())["parity"]["cases"]
-    assert all(case["detections"] == case["found"] == 3 * case["batch"] for case in cases)
+    def found(model, *options):
+        words = ("predict", FOLDER / "astronaut.jpg", "--model", model, "--min-score", 0, "--out", tmp_path)
+        outcome = cli(*words, "--device", "cpu", *options)
+        assert outcome.code == 0, outcome.err
+        return read_json(tmp_path / "predictions.json")[0]["detections"]
+
+    graph, network = found(exported), found(person, "--detections", 10)
+    assert len(graph) == len(network) == 10 < len(found(person))
+    for ours, wanted in zip(graph, network, strict=True):
+        assert ours["score"] == pytest.approx(wanted["score"], abs=1e-3)
+    cases = read_json(exported / "report.json")["parity"]["cases"]
+    assert max(case["found"] / case["batch"] for case in cases) == 10
 
 
 REFUSED = "is more than {} pixels, refused as a decompression bomb: a higher --max-pixels takes it"

@@ -245,7 +245,7 @@ def test_errors_name_the_options_of_the_verb_that_runs():
 
 NOT_FOR_GRAPHS = {
     ("--compile",): "--compile is for weights in the engine torch",
-    ("--detections", 3): "was exported with --detections 100: for --detections 3 export the weights again",
+    ("--detections", 3): "was exported with --detections 10: for --detections 3 export the weights again",
     ("--engine", "torch"): "--engine torch cannot run this model on cpu: openvino or onnxruntime can",
     ("--engine", "onnxruntime", "--precision", "bf16"): "--precision bf16: onnxruntime runs this graph in float32",
     ("--device", "meta"): "--device meta is for weights",
