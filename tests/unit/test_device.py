@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
+
+import pytest
 
 from fpnkit import device
 
@@ -23,13 +26,10 @@ def test_models_load_where_the_system_has_no_resource():
     assert printed.stdout.split() == ["1"]
 
 
-def test_peak_memory_is_in_bytes_on_linux_and_macos(monkeypatch):
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_is_in_bytes_on_linux_and_macos(platform, unit, monkeypatch):
     import resource
 
-    here = device.peak_process_memory()
-    assert here > 50 * 2**20  # torch alone
+    monkeypatch.setattr(device, "sys", SimpleNamespace(platform=platform))
     counted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert device.peak_process_memory() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >= counted
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert device.peak_process_memory() == 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert device.peak_process_memory() == pytest.approx(unit * counted, rel=0.01)
