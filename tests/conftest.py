@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import settings
+from torch.utils.data._utils import signal_handling
 
 settings.register_profile("fpnkit", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("fpnkit")
@@ -18,9 +16,6 @@ def fixed_seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def default_handling_of_ended_children() -> Iterator[None]:
-    """torch's loaders leave a handler of SIGCHLD behind, which runs on a stack of its own. Some of the libraries that
-    tests load take that stack away, and the next child that ends crashes the process."""
-    yield
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+# torch's loaders install a handler of SIGCHLD, which runs on the small stack that faulthandler sets aside. What some
+# libraries here keep in registers does not fit there, and the next child that ends would crash the tests.
+signal_handling._SIGCHLD_handler_set = True

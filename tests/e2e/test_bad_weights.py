@@ -100,7 +100,7 @@ def test_damaged_file_is_refused(damage, cli, photo, weights, tmp_path):
 def test_missing_model_is_refused(cli, photo, tmp_path):
     out = ("--out", tmp_path / "out")
     cli("predict", photo, "--model", "gone.safetensors", *out).refuses(3, "gone.safetensors: no such model, run folder")
-    cli("predict", photo, "--model", "defualt", *out).refuses(3, "defualt: no such", "did you mean 'default'?")
+    cli("predict", photo, "--model", "defualt", *out).refuses(3, "defualt: no such", "did you mean default?")
     cli("predict", photo, "--model", tmp_path, *out).refuses(3, tmp_path, "holds no weights/best.safetensors")
 
 
@@ -108,7 +108,7 @@ def test_missing_backbone_weights_are_refused(cli, coco, tmp_path):
     for given, reason in {
         "gone.pth": "no such weights, run folder or file; without a file they are random, timm, coco80, default",
         "cocoo80": "no such weights, run folder or file; did you mean coco80?",
-        coco.folder: "the folder holds no weights/best.safetensors: is it a training's?",
+        coco.folder: "the folder holds no weights/best.safetensors: is it a training run or an export?",
     }.items():
         cli(*training(coco, tmp_path / "run", "--from", given)).refuses(3, f"{given}: {reason}")
 

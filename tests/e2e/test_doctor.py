@@ -176,8 +176,10 @@ def test_what_cannot_be_read_at_all_is_in_the_report_too(cli, tmp_path, read_jso
     assert "not valid JSON" in report["problems"][0]["reason"]
 
 
-def test_anchors_are_those_of_a_preset_of_weights_or_of_nobody(shapes, weights, cli, tmp_path, read_json):
+def test_anchors_are_those_of_a_preset_of_weights_or_of_nobody(shapes, cli, tmp_path, read_json):
     """A run's weights bring their spec; a detector without anchors has no section of them."""
+    weights = tmp_path / "preset.safetensors"
+    save_weights(weights, zoo.build(LITE, 1), ModelCard.of_spec(zoo.preset(LITE), ("person",)))
     (tmp_path / "run" / "weights").mkdir(parents=True)
     (tmp_path / "run" / "weights" / "best.safetensors").write_bytes(weights.read_bytes())
     found = []
