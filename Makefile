@@ -11,7 +11,8 @@ demo: $(VENV)/installed
 	$(BIN)/fpnkit demo --out demo
 
 test: $(VENV)/installed-dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" tests/e2e tests/docs
+	$(PYTEST) -m "not slow" tests/contract tests/parity tests/property tests/unit
 
 test-slow: $(VENV)/installed-dev
 	$(PYTEST) -m slow
@@ -21,7 +22,8 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" tests/e2e tests/docs
+	$(PYTEST) -m "not slow" tests/contract tests/parity tests/property tests/unit
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
