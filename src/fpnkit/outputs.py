@@ -29,9 +29,14 @@ class OutputSpec:
 
     @property
     def singular(self) -> str:
-        """What one detection's value is called: `level` of `levels`, `box_xyxy` of `boxes_xyxy`."""
-        stem, underscore, suffix = self.name.partition("_")
-        return stem.removesuffix("es" if stem == "boxes" else "s") + underscore + suffix
+        """See `singular`."""
+        return singular(self.name)
+
+
+def singular(name: str) -> str:
+    """What one value of an output is called: `level` of `levels`, `box_xyxy` of `boxes_xyxy`."""
+    stem, underscore, suffix = name.partition("_")
+    return stem.removesuffix("es" if stem == "boxes" else "s") + underscore + suffix
 
 
 BASE_OUTPUTS = (

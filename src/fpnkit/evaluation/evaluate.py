@@ -15,8 +15,8 @@ from ..data.paths import MAX_PIXELS
 from ..data.pixels import PreprocessConfig
 from ..data.read import read_record
 from ..inference.engines import Engine
-from ..inference.predictor import plain, singular
-from ..outputs import Arrays
+from ..inference.predictor import plain
+from ..outputs import Arrays, singular
 from .scores import Evaluation, score
 
 PROPOSALS = 1000

@@ -18,7 +18,7 @@ from ..device import PRECISIONS, choose_device
 from ..errors import ConfigError
 from ..files import write_bytes
 from ..graph.exported import is_exported
-from ..outputs import Arrays, OutputSpec
+from ..outputs import Arrays, singular
 from ..pictures.annotate import COMMENT, annotate
 from ..weights.find import find_weights
 from .engines import Engine, Inspected
@@ -217,11 +217,6 @@ class Predictor:
         boxes_xyxy, scores, label_ids = (kept.pop(name) for name in ("boxes_xyxy", "scores", "labels"))
         labels = tuple(self.classes[label] for label in label_ids.tolist())
         return Result(image, boxes_xyxy, scores, labels, label_ids, kept, path, features)
-
-
-def singular(name: str) -> str:
-    """What one value of an output is called."""
-    return OutputSpec(name, "").singular
 
 
 def plain(values: np.ndarray) -> list[Any]:
